@@ -1,0 +1,20 @@
+"""Engines play plans: integers in, integers out, nothing known of networks.
+
+>>> from kubesim.engine import ENGINES, Plan
+>>> plan = Plan(release_ns=[0, 0], station=[[0], [0]], service_ns=[[5], [5]], servers=[1], capacity=[-1])
+>>> ENGINES["simpy"](plan).depart_ns.tolist()
+[[5], [10]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kubesim.engine import simpy_engine
+from kubesim.engine.plan import NEVER, UNLIMITED, Int64Array, Plan
+from kubesim.engine.trace import Trace
+
+ENGINES: dict[str, Callable[[Plan], Trace]] = {"simpy": simpy_engine.simulate}
+"""Every engine by its name; each gives the same trace for the same plan."""
+
+__all__ = ["ENGINES", "NEVER", "UNLIMITED", "Int64Array", "Plan", "Trace"]

@@ -1,0 +1,54 @@
+"""What an engine gives back: when each packet arrived, started and departed at each visit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kubesim.engine.plan import Int64Array, Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The times of a played plan, in nanoseconds; −1 where it did not happen.
+
+    A packet that found its station full has an arrival there and no start. A packet that was never released, because
+    the one before it was lost, has no arrival at all.
+
+    Parameters
+    ----------
+    arrive_ns, start_ns, depart_ns : array of int64, shape (n, visits)
+        Joining the queue, begin of service, end of service.
+    """
+
+    arrive_ns: Int64Array
+    start_ns: Int64Array
+    depart_ns: Int64Array
+
+    def waiting_ns(self) -> Int64Array:
+        """Waiting time at each visit, start − arrive, shape (n, visits); −1 where no service began."""
+        return np.where(self.start_ns >= 0, self.start_ns - self.arrive_ns, -1)
+
+    def sojourn_ns(self) -> Int64Array:
+        """Waiting and service at each visit, depart − arrive, shape (n, visits); −1 where it did not end."""
+        return np.where(self.depart_ns >= 0, self.depart_ns - self.arrive_ns, -1)
+
+    def is_dropped(self) -> npt.NDArray[np.bool_]:
+        """Whether the packet found a station full, shape (n,)."""
+        return np.asarray(np.any((self.arrive_ns >= 0) & (self.start_ns < 0), axis=1), np.bool_)
+
+    def is_delivered(self, plan: Plan) -> npt.NDArray[np.bool_]:
+        """Whether the packet finished its last visit, shape (n,)."""
+        visits = plan.visit_counts()
+        if not self.depart_ns.size:
+            return np.zeros(len(visits), dtype=bool)
+        last = np.maximum(visits - 1, 0)
+        return (visits > 0) & (self.depart_ns[np.arange(len(last)), last] >= 0)
+
+    def end_ns(self) -> Int64Array:
+        """When the packet's last visit ended, or when it was dropped, shape (n,); −1 if it was never released."""
+        if not self.depart_ns.size:
+            return np.full(len(self.depart_ns), -1, np.int64)
+        return np.asarray(np.maximum(self.depart_ns.max(axis=1), self.arrive_ns.max(axis=1)), np.int64)

@@ -1,0 +1,126 @@
+"""Random plans full of ties, drops, loops and wake-ups, and a slow, literal reading of the contract."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import strategies as st
+
+from kubesim.engine import NEVER, UNLIMITED, Int64Array, Plan
+
+
+@st.composite
+def plans(draw: st.DrawFn, loops: bool = True) -> Plan:
+    """Small numbers, so that packets meet at the same instant all the time."""
+    packets = draw(st.integers(0, 14))
+    stations = draw(st.integers(1, 4))
+    visits = draw(st.integers(0, 4))
+    small = st.integers(0, 6)
+    rows = st.lists(st.integers(0, stations - 1), max_size=visits).map(lambda row: row + [-1] * (visits - len(row)))
+    servers = draw(st.lists(st.integers(1, 3), min_size=stations, max_size=stations))
+    capacity = [draw(st.one_of(st.just(UNLIMITED), st.integers(count, count + 3))) for count in servers]
+    rank = draw(st.permutations(range(packets)))
+    after = [NEVER] * packets
+    if loops:
+        for place, packet in enumerate(rank[1:], start=1):
+            after[packet] = draw(st.one_of(st.just(NEVER), st.sampled_from(rank[:place])))
+
+    def times(strategy: st.SearchStrategy[int], length: int) -> list[int]:
+        return draw(st.lists(strategy, min_size=length, max_size=length))
+
+    def table(lines: list[list[int]]) -> Int64Array:
+        return np.array(lines, np.int64).reshape(packets, visits)
+
+    return Plan(
+        release_ns=np.array(times(small, packets), np.int64),
+        station=table([draw(rows) for _ in range(packets)]),
+        service_ns=table([times(st.integers(1, 4), visits) for _ in range(packets)]),
+        servers=servers,
+        capacity=capacity,
+        after=np.array(after, np.int64),
+        think_ns=np.array(times(small, packets), np.int64),
+        timeout_ns=np.array(times(st.one_of(st.just(NEVER), small), packets), np.int64),
+        wake_ns=times(st.sampled_from([0, 0, 2]), stations),
+    )
+
+
+@dataclass
+class _Server:
+    idle_since: int = -1
+    is_busy: bool = False
+
+
+@dataclass
+class ReferenceEngine:
+    """The contract word by word, with a server object per server and no thought for speed."""
+
+    plan: Plan
+    arrive: dict[tuple[int, int], int] = field(default_factory=dict)
+    start: dict[tuple[int, int], int] = field(default_factory=dict)
+    depart: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.servers = [[_Server() for _ in range(count)] for count in plan.servers]
+        self.queues: list[list[int]] = [[] for _ in plan.servers]
+        self.visit = dict.fromkeys(range(plan.packets), -1)
+        self.serving: dict[int, _Server] = {}
+        self.pending = [(int(plan.release_ns[p]), p) for p in range(plan.packets) if plan.after[p] == NEVER]
+        heapq.heapify(self.pending)
+        while self.pending:
+            now, packet = heapq.heappop(self.pending)
+            self._event(packet, now)
+
+    def _event(self, packet: int, now: int) -> None:
+        visit = self.visit[packet]
+        if visit >= 0:
+            self._leave(packet, int(self.plan.station[packet, visit]), now)
+        visit = self.visit[packet] = visit + 1
+        row = self.plan.station[packet]
+        if visit == len(row) or row[visit] < 0:
+            self._end(packet, now, lost=False)
+        else:
+            self._join(packet, int(row[visit]), now)
+
+    def _leave(self, packet: int, station: int, now: int) -> None:
+        server = self.serving.pop(packet)
+        if self.queues[station]:
+            self._serve(self.queues[station].pop(0), server, now)
+        else:
+            server.is_busy = False
+            server.idle_since = now
+
+    def _join(self, packet: int, station: int, now: int) -> None:
+        self.arrive[packet, self.visit[packet]] = now
+        free = [server for server in self.servers[station] if not server.is_busy]
+        inside = len(self.servers[station]) - len(free) + len(self.queues[station])
+        if free:
+            awake = [server for server in free if server.idle_since == now]
+            self._serve(packet, (awake or free)[0], now + (0 if awake else int(self.plan.wake_ns[station])))
+        elif self.plan.capacity[station] == UNLIMITED or inside < self.plan.capacity[station]:
+            self.queues[station].append(packet)
+        else:
+            self._end(packet, now, lost=True)
+
+    def _serve(self, packet: int, server: _Server, start: int) -> None:
+        visit = self.visit[packet]
+        end = start + int(self.plan.service_ns[packet, visit])
+        self.start[packet, visit], self.depart[packet, visit] = start, end
+        server.is_busy = True
+        self.serving[packet] = server
+        heapq.heappush(self.pending, (end, packet))
+
+    def _end(self, packet: int, now: int, lost: bool) -> None:
+        for follower in np.flatnonzero(self.plan.after == packet).tolist():
+            delay = int(self.plan.timeout_ns[follower] if lost else self.plan.think_ns[follower])
+            if delay == NEVER:
+                self._end(follower, now, lost=True)
+            else:
+                heapq.heappush(self.pending, (max(now + delay, int(self.plan.release_ns[follower])), follower))
+
+    def times(self, which: str) -> list[list[int]]:
+        """One of the three arrays of a trace."""
+        found: dict[tuple[int, int], int] = getattr(self, which)
+        return [[found.get((p, v), -1) for v in range(self.plan.visits)] for p in range(self.plan.packets)]

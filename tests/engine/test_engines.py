@@ -1,0 +1,114 @@
+"""Every engine keeps the contract; the tests run once per engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from kubesim.engine import ENGINES, UNLIMITED, Plan, Trace
+from tests.engine.plans import ReferenceEngine, plans
+
+Engine = Callable[[Plan], Trace]
+
+
+@pytest.fixture(params=sorted(ENGINES), scope="session")
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn."""
+    return ENGINES[request.param]
+
+
+def one_station(release_ns: list[int], service_ns: list[int], **kind: Any) -> Plan:
+    """A plan with a single station."""
+    return Plan(
+        release_ns=release_ns,
+        station=np.zeros((len(release_ns), 1), np.int64),
+        service_ns=np.array(service_ns)[:, None],
+        **{"servers": [1], "capacity": [UNLIMITED], **kind},
+    )
+
+
+@settings(max_examples=1500, deadline=None)
+@given(plan=plans())
+def test_a_trace_is_what_the_contract_says(engine: Engine, plan: Plan) -> None:
+    trace, expected = engine(plan), ReferenceEngine(plan)
+    assert trace.arrive_ns.tolist() == expected.times("arrive")
+    assert trace.start_ns.tolist() == expected.times("start")
+    assert trace.depart_ns.tolist() == expected.times("depart")
+
+
+@settings(max_examples=300, deadline=None)
+@given(plan=plans(loops=False))
+def test_packets_are_conserved_and_none_is_left_behind(engine: Engine, plan: Plan) -> None:
+    trace = engine(plan)
+    has_visits = plan.visit_counts() > 0
+    delivered, dropped = trace.is_delivered(plan), trace.is_dropped()
+    assert not (delivered & dropped).any()
+    assert ((delivered | dropped) == has_visits).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(plan=plans())
+def test_first_in_first_out(engine: Engine, plan: Plan) -> None:
+    trace = engine(plan)
+    for station in range(plan.stations):
+        here = (plan.station == station) & (trace.start_ns >= 0)
+        order = np.lexsort((trace.start_ns[here], trace.arrive_ns[here]))
+        if not plan.wake_ns[station]:
+            assert (np.diff(trace.start_ns[here][order]) >= 0).all()
+
+
+def test_ties_go_to_the_lower_packet_number(engine: Engine) -> None:
+    trace = engine(one_station([5, 5, 5], [3, 3, 3]))
+    assert trace.start_ns[:, 0].tolist() == [5, 8, 11]
+
+
+def test_a_full_station_drops(engine: Engine) -> None:
+    plan = one_station([0, 0, 0, 10], [10, 10, 10, 10], capacity=[2])
+    trace = engine(plan)
+    assert trace.is_dropped().tolist() == [False, False, True, False]
+    assert trace.arrive_ns[2, 0] == 0
+    assert trace.start_ns[:, 0].tolist() == [0, 10, -1, 20], "the place is free again at 10, before packet 3 joins"
+
+
+def test_an_idle_core_wakes_up_first_and_a_busy_one_does_not(engine: Engine) -> None:
+    trace = engine(one_station([0, 1, 100], [10, 10, 10], wake_ns=[7]))
+    assert trace.start_ns[:, 0].tolist() == [7, 17, 107]
+    assert trace.waiting_ns()[:, 0].tolist() == [7, 16, 7]
+
+
+def test_a_core_that_became_idle_this_instant_is_still_awake(engine: Engine) -> None:
+    plan = one_station([0, 0], [10, 10], wake_ns=[7], after=[-1, 0])
+    assert engine(plan).start_ns[:, 0].tolist() == [7, 17]
+
+
+def test_a_closed_loop_thinks_and_a_lost_packet_is_timed_out(engine: Engine) -> None:
+    plan = Plan(
+        release_ns=[0, 0, 0, 0, 0],
+        station=[[0], [0], [0], [0], [0]],
+        service_ns=[[10], [10], [10], [10], [10]],
+        servers=[1],
+        capacity=[1],
+        after=[-1, 0, -1, 2, 3],
+        think_ns=[0, 4, 0, 0, 0],
+        timeout_ns=[-1, -1, -1, -1, 50],
+    )
+    trace = engine(plan)
+    assert trace.arrive_ns[:, 0].tolist() == [0, 14, 0, -1, 50], "2 is dropped, so 3 is never sent; 4 has a time-out"
+    assert trace.end_ns().tolist() == [10, 24, 0, -1, 60]
+
+
+def test_service_time_is_depart_minus_start(engine: Engine) -> None:
+    trace = engine(one_station([0, 2], [5, 6]))
+    assert trace.sojourn_ns()[:, 0].tolist() == [5, 9]
+    assert (trace.depart_ns - trace.start_ns)[:, 0].tolist() == [5, 6]
+
+
+def test_no_packets_at_all(engine: Engine) -> None:
+    nothing = np.empty((0, 3))
+    trace = engine(Plan(release_ns=[], station=nothing, service_ns=nothing, servers=[1], capacity=[1]))
+    assert trace.depart_ns.shape == (0, 3)
+    assert trace.end_ns().shape == (0,)

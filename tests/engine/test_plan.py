@@ -1,0 +1,71 @@
+"""A plan that breaks the contract is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kubesim.engine import Plan
+from kubesim.errors import PlanError
+
+
+def plan(**changes: Any) -> Plan:
+    """Two packets over two stations, with something changed."""
+    fields: dict[str, Any] = {
+        "release_ns": [0, 1],
+        "station": [[0, 1], [1, -1]],
+        "service_ns": [[5, 5], [5, 0]],
+        "servers": [1, 2],
+        "capacity": [1, -1],
+    }
+    return Plan(**{**fields, **changes})
+
+
+def test_arrays_become_read_only_int64_copies() -> None:
+    release = np.array([0, 1], np.int32)
+    made = plan(release_ns=release)
+    assert made.release_ns.dtype == np.int64
+    release[0] = 99
+    assert made.release_ns[0] == 0
+    with pytest.raises(ValueError, match="read-only"):
+        made.release_ns[0] = 1
+
+
+def test_defaults_mean_none() -> None:
+    made = plan()
+    assert made.after.tolist() == [-1, -1]
+    assert made.think_ns.tolist() == [0, 0]
+    assert made.timeout_ns.tolist() == [-1, -1]
+    assert made.wake_ns.tolist() == [0, 0]
+    assert made.visit_counts().tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"release_ns": [0.5, 1.0]}, "release_ns holds float64 values"),
+        ({"release_ns": [[0, 1]]}, "release_ns has 2 dimensions"),
+        ({"release_ns": [-1, 0]}, "release_ns of packet 0: a time cannot be negative"),
+        ({"release_ns": [0, 1, 2]}, "station has shape"),
+        ({"service_ns": [[5], [5]]}, "service_ns has shape"),
+        ({"service_ns": [[5, 0], [5, 0]]}, "service_ns of packet 0: service lasts at least 1 ns"),
+        ({"station": [[0, 2], [1, -1]]}, "station of packet 0: there is no such station"),
+        ({"station": [[0, 1], [-1, 1]]}, "station of packet 1: -1 may only pad the end"),
+        ({"station": [[0, 1], [1, -2]]}, "station of packet 1: -1 is the only negative number"),
+        ({"servers": [1, 0]}, "servers of station 1"),
+        ({"capacity": [0, -1]}, "capacity of station 0"),
+        ({"capacity": [1, 1]}, "capacity of station 1: fewer places than servers"),
+        ({"capacity": [1]}, "capacity has 1 entries; it needs 2"),
+        ({"after": [2, -1]}, "after of packet 0: there is no such packet"),
+        ({"after": [1, 0]}, "after of packet 0: the packet waits, in the end, for itself"),
+        ({"after": [0, -1]}, "after of packet 0: the packet waits, in the end, for itself"),
+        ({"think_ns": [-1, 0]}, "think_ns of packet 0"),
+        ({"timeout_ns": [-2, 0]}, "timeout_ns of packet 0"),
+        ({"wake_ns": [-1, 0]}, "wake_ns of station 0"),
+    ],
+)
+def test_a_broken_plan_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=f"plan: {message}".replace("(", r"\(")):
+        plan(**changes)
