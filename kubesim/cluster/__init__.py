@@ -1,0 +1,22 @@
+"""Clusters: what exists, read from manifests or made by size. No time, no packets."""
+
+from __future__ import annotations
+
+from kubesim.cluster.build import build_cluster
+from kubesim.cluster.cluster import Cluster
+from kubesim.cluster.pods import PlannedPod
+from kubesim.cluster.records import ContainerPort, Endpoint, Node, Pod, Service, ServicePort
+from kubesim.cluster.spec import ClusterSpec
+
+__all__ = [
+    "Cluster",
+    "ClusterSpec",
+    "ContainerPort",
+    "Endpoint",
+    "Node",
+    "PlannedPod",
+    "Pod",
+    "Service",
+    "ServicePort",
+    "build_cluster",
+]

@@ -1,0 +1,163 @@
+"""From manifests and sizes to a cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from kubesim.cluster import fleet as fleets
+from kubesim.cluster.addresses import AddressPool
+from kubesim.cluster.cluster import Cluster
+from kubesim.cluster.endpoints import endpoint_lists, listed_endpoints
+from kubesim.cluster.fleet import Fleet
+from kubesim.cluster.manifests import read_manifests
+from kubesim.cluster.nodes import make_nodes, node_labels
+from kubesim.cluster.pods import PlannedPod, make_pods, plan_pods, put_on_nodes
+from kubesim.cluster.records import Pod
+from kubesim.cluster.services import given_cluster_ips, make_service
+from kubesim.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from kubesim.cluster.records import Endpoint, Node, Service
+    from kubesim.cluster.spec import ClusterSpec
+
+_FIRST_POD_ADDRESS = 2  # .0 is the tunnel endpoint's, .1 the bridge's
+
+
+def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), base: Path | None = None) -> Cluster:
+    """Build the cluster that a scenario describes.
+
+    Parameters
+    ----------
+    spec
+        Manifests, sizes and ranges.
+    clients
+        Pods to add, from which a workload sends.
+    base
+        Directory that manifest paths are relative to; the current one if not given.
+
+    Returns
+    -------
+    Cluster
+
+    Raises
+    ------
+    InputError
+        If manifests make no sense, or ranges overlap or are too small.
+    """
+    manifests = read_manifests(path if base is None else base / path for path in spec.manifests)
+    labels = node_labels(spec, manifests)
+    planned = [*plan_pods(manifests, labels), *clients]
+    counts = put_on_nodes(planned, labels)
+    fleet_nodes = _fleet_nodes(spec, labels)
+    per_fleet_node = -(-spec.services * spec.endpoints // len(fleet_nodes))
+    needed = {name: counts[name] + (per_fleet_node if name in fleet_nodes else 0) for name in labels}
+    nodes, pod_cidr = make_nodes(spec, manifests, labels, needed)
+    by_name = {node.name: node for node in nodes}
+
+    moved = _readdress(planned, by_name)
+    kept = [pod.address for pod in planned if pod.address is not None]
+    pools = {
+        node.name: AddressPool(node.pod_cidr, f"pods of {node.name}", kept, first=_FIRST_POD_ADDRESS) for node in nodes
+    }
+    service_pool = AddressPool(spec.service_cidr, "Services", given_cluster_ips(manifests.services))
+    services = [make_service(given, service_pool) for given in manifests.services]
+    pods = make_pods(planned, by_name, pools, services)
+    lists = endpoint_lists(services, pods, listed_endpoints(manifests, moved))
+    pods += _implied_pods(lists, pods, by_name)
+    fleet = _fleet(spec, [by_name[name] for name in fleet_nodes], pools, service_pool)
+    _check_names(services, pods, fleet)
+
+    notices = [manifests.notice()]
+    if moved:
+        notices.append(f"{len(moved)} pods got new addresses: theirs are not in the podCIDR of their node")
+    return Cluster(
+        nodes=tuple(nodes),
+        pods=tuple(pods),
+        services=tuple(services),
+        endpoint_lists=lists,
+        pod_cidr=pod_cidr,
+        service_cidr=spec.service_cidr,
+        fleet=fleet,
+        notices=tuple(notice for notice in notices if notice),
+    )
+
+
+def _fleet_nodes(spec: ClusterSpec, names: Iterable[str]) -> list[str]:
+    known = list(names)
+    chosen = known if spec.endpoint_nodes is None else list(dict.fromkeys(spec.endpoint_nodes))
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"cluster.endpoint_nodes: there is no node {name!r}: {did_you_mean(name, known)}")
+    if not chosen:
+        raise InputError("cluster.endpoint_nodes names no node")
+    return chosen
+
+
+def _readdress(planned: Iterable[PlannedPod], nodes: Mapping[str, Node]) -> dict[str, str]:
+    """Take away addresses that are outside the pod's node's range; old addresses by pod, replaced later."""
+    moved: dict[str, str] = {}
+    pools: dict[str, AddressPool] = {}
+    given = [pod for pod in planned if pod.address is not None and not pod.is_host_network]
+    kept = [str(pod.address) for pod in given]
+    for pod in given:
+        node = nodes[str(pod.node)]
+        network = ipaddress.IPv4Network(node.pod_cidr)
+        address = str(pod.address)
+        if ":" in address or ipaddress.IPv4Address(address) not in network:
+            pool = pools.setdefault(
+                node.name, AddressPool(node.pod_cidr, f"pods of {node.name}", kept, first=_FIRST_POD_ADDRESS)
+            )
+            pod.address = moved[address] = pool.take()
+    return moved
+
+
+def _implied_pods(
+    lists: Mapping[str, tuple[Endpoint, ...]], pods: Iterable[Pod], nodes: Mapping[str, Node]
+) -> list[Pod]:
+    """Pods that only endpoints speak of, where they say on which node, and the address is one of that node's pods."""
+    known = {pod.address for pod in pods} | {node.address for node in nodes.values()}
+    implied: dict[str, Pod] = {}
+    for port_name, endpoints in lists.items():
+        namespace = port_name.partition("/")[0]
+        for endpoint in endpoints:
+            node = nodes.get(endpoint.node or "")
+            if node is None or endpoint.address in known or endpoint.address in implied:
+                continue
+            if ipaddress.IPv4Address(endpoint.address) in ipaddress.IPv4Network(node.pod_cidr):
+                name = f"endpoint-{endpoint.address.replace('.', '-')}"
+                implied[endpoint.address] = Pod(namespace, name, node.name, endpoint.address, owner=name)
+    return list(implied.values())
+
+
+def _fleet(
+    spec: ClusterSpec, nodes: list[Node], pools: Mapping[str, AddressPool], service_pool: AddressPool
+) -> Fleet | None:
+    if not spec.services:
+        return None
+    pods = spec.services * spec.endpoints
+    shares = [pods // len(nodes) + (place < pods % len(nodes)) for place in range(len(nodes))]
+    return Fleet(
+        services=spec.services,
+        endpoints=spec.endpoints,
+        nodes=tuple(nodes),
+        first_service_ip=service_pool.take_block(spec.services),
+        first_pod_ips=tuple(
+            pools[node.name].take_block(share) for node, share in zip(nodes, shares, strict=True)
+        ),
+    )
+
+
+def _check_names(services: Iterable[Service], pods: Iterable[Pod], fleet: Fleet | None) -> None:
+    """Refuse a manifest that uses a name which the fleet has too."""
+    if fleet is None:
+        return
+    for service in services:
+        if service.namespace == fleets.NAMESPACE and fleet.service_index(service.name) is not None:
+            raise InputError(f"Service {service.full_name} has the name of one made by number")
+    for pod in pods:
+        if pod.namespace == fleets.NAMESPACE and fleet.pod_named(pod.name) is not None:
+            raise InputError(f"pod {pod.full_name} has the name of one made by number")

@@ -1,0 +1,181 @@
+"""A cluster: its nodes, pods and Services, and what belongs together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kubesim.cluster.fleet import NAMESPACE
+from kubesim.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kubesim.cluster.fleet import Fleet
+    from kubesim.cluster.records import Endpoint, Node, Pod, Service, ServicePort
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Everything that CNIs, proxies and workloads need to know.
+
+    Parameters
+    ----------
+    nodes
+        The machines.
+    pods
+        The pods that were given or asked for one by one.
+    services
+        The Services that were given.
+    endpoint_lists
+        Endpoints of those Services, by the name of the service port.
+    fleet
+        Services and pods made by number, None if there are none.
+    pod_cidr
+        The range that holds all pods' addresses.
+    service_cidr
+        The range that virtual addresses are taken from.
+    notices
+        What a person should know about how the input was read.
+    """
+
+    nodes: tuple[Node, ...]
+    pods: tuple[Pod, ...]
+    services: tuple[Service, ...]
+    endpoint_lists: Mapping[str, tuple[Endpoint, ...]]
+    pod_cidr: str
+    service_cidr: str
+    fleet: Fleet | None = None
+    notices: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def all_services(self) -> tuple[Service, ...]:
+        """Given Services and those of the fleet, sorted by name as kubesim writes rules."""
+        made = () if self.fleet is None else map(self.fleet.service, range(self.fleet.services))
+        return tuple(sorted([*self.services, *made], key=lambda service: service.full_name))
+
+    def service_ports(self) -> Iterator[tuple[str, Service, ServicePort]]:
+        """Every port of every Service with a virtual address: ``(service port name, service, port)``, sorted."""
+        for service in self.all_services:
+            if service.cluster_ip is not None:
+                for port in sorted(service.ports, key=lambda port: port.name):
+                    yield service.port_name(port), service, port
+
+    def endpoints(self, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
+        """The endpoints of a Service port, ready or not."""
+        given = self.endpoint_lists.get(service.port_name(port))
+        if given is not None:
+            return given
+        if self.fleet is None or service.namespace != NAMESPACE:
+            return ()
+        index = self.fleet.service_index(service.name)
+        return () if index is None else self.fleet.endpoint_list(index)
+
+    def is_made_by_number(self, service: Service) -> bool:
+        """Whether a Service is of the fleet."""
+        if self.fleet is None or service.namespace != NAMESPACE:
+            return False
+        return self.fleet.service_index(service.name) is not None
+
+    @cached_property
+    def endpoint_count(self) -> int:
+        """Endpoints of all service ports together, as kube-proxy counts them."""
+        made = 0 if self.fleet is None else self.fleet.services * self.fleet.endpoints
+        return made + sum(map(len, self.endpoint_lists.values()))
+
+    def node(self, name: str) -> Node:
+        """The node of this name.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        found = self._nodes_by_name.get(name)
+        if found is None:
+            raise InputError(f"there is no node {name!r}: {did_you_mean(name, self._nodes_by_name)}")
+        return found
+
+    def pod(self, name: str) -> Pod:
+        """The pod of this name, ``namespace/name``, or ``name`` where that is clear.
+
+        Raises
+        ------
+        InputError
+            If there is none, or more than one.
+        """
+        namespace, _, bare = name.rpartition("/")
+        found = [pod for pod in self._pods_by_bare_name.get(bare, ()) if not namespace or pod.namespace == namespace]
+        if not found:
+            found = [pod for pod in self.pods if pod.owner == bare and (not namespace or pod.namespace == namespace)][:1]
+        if not found and self.fleet is not None and namespace in ("", NAMESPACE):
+            made = self.fleet.pod_named(bare)
+            found = [made] if made is not None else []
+        if not found:
+            raise InputError(f"there is no pod {name!r}: {did_you_mean(name, self.pod_names())}")
+        if len({pod.namespace for pod in found}) > 1:
+            raise InputError(f"pod {name!r} is in several namespaces: {', '.join(pod.full_name for pod in found)}")
+        return found[0]
+
+    def pod_at(self, address: str) -> Pod | None:
+        """The pod with an address of its own, None if no pod has it."""
+        found = self._pods_by_address.get(address)
+        if found is None and self.fleet is not None:
+            found = self.fleet.pod_at(address)
+        return found
+
+    def service(self, name: str) -> Service:
+        """The Service of this name, ``namespace/name``, ``name.namespace``, or ``name`` where that is clear.
+
+        Raises
+        ------
+        InputError
+            If there is none, or more than one.
+        """
+        bare, _, namespace = name.partition(".")
+        if "/" in name:
+            namespace, _, bare = name.partition("/")
+        namespace = namespace.removesuffix(".svc.cluster.local").removesuffix(".svc")
+        found = [one for one in self._services_by_bare_name.get(bare, ()) if not namespace or one.namespace == namespace]
+        if not found and self.fleet is not None and namespace in ("", NAMESPACE):
+            index = self.fleet.service_index(bare)
+            found = [self.fleet.service(index)] if index is not None else []
+        if not found:
+            raise InputError(f"there is no Service {name!r}: {did_you_mean(bare, self.service_names())}")
+        if len(found) > 1:
+            raise InputError(f"Service {name!r} is in several namespaces: {', '.join(one.full_name for one in found)}")
+        return found[0]
+
+    def service_names(self) -> list[str]:
+        """Bare names of Services, for messages; of a fleet, the first and the last."""
+        fleet = self.fleet
+        made = [] if fleet is None else [fleet.service_name(0), fleet.service_name(fleet.services - 1)]
+        return [service.name for service in self.services] + made
+
+    def pod_names(self) -> list[str]:
+        """Bare names of pods, for messages; of a fleet, the first."""
+        made = [] if self.fleet is None or not self.fleet.endpoints else [self.fleet.pod(0, 0).name]
+        return [pod.name for pod in self.pods] + made
+
+    @cached_property
+    def _nodes_by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _pods_by_bare_name(self) -> dict[str, list[Pod]]:
+        found: dict[str, list[Pod]] = {}
+        for pod in self.pods:
+            found.setdefault(pod.name, []).append(pod)
+        return found
+
+    @cached_property
+    def _pods_by_address(self) -> dict[str, Pod]:
+        return {pod.address: pod for pod in self.pods if not pod.is_host_network}
+
+    @cached_property
+    def _services_by_bare_name(self) -> dict[str, list[Service]]:
+        found: dict[str, list[Service]] = {}
+        for service in self.services:
+            found.setdefault(service.name, []).append(service)
+        return found

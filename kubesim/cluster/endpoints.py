@@ -1,0 +1,107 @@
+"""Which endpoints a Service has: those that slices list, or the pods its selector finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.cluster.records import Endpoint
+from kubesim.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kubesim.cluster.manifests import Manifests
+    from kubesim.cluster.records import Pod, Service, ServicePort
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+_Listed = dict[tuple[str, str], dict[str, list[Endpoint]]]
+"""Endpoints by Service, then by port name."""
+
+
+def listed_endpoints(manifests: Manifests, moved: Mapping[str, str]) -> _Listed:
+    """Endpoints that EndpointSlices and old Endpoints objects list; slices win where a Service has both.
+
+    Parameters
+    ----------
+    manifests
+        What was read.
+    moved
+        New addresses of pods that could not keep theirs.
+    """
+    listed: _Listed = {}
+    for old in manifests.endpoints:
+        ports = listed.setdefault((old.metadata.namespace, old.metadata.name), {})
+        for subset in old.subsets:
+            for port in subset.ports:
+                for addresses, is_ready in ((subset.addresses, True), (subset.not_ready_addresses, False)):
+                    ports.setdefault(port.name, []).extend(
+                        Endpoint(moved.get(one.ip, one.ip), port.port or 0, one.node_name, is_ready, is_ready)
+                        for one in addresses
+                    )
+    from_slices: _Listed = {}
+    for one_slice in manifests.slices:
+        service = one_slice.metadata.labels.get(SERVICE_LABEL)
+        if service is None or one_slice.address_type != "IPv4":
+            continue
+        ports = from_slices.setdefault((one_slice.metadata.namespace, service), {})
+        for port in one_slice.ports:
+            for endpoint in one_slice.endpoints:
+                state = endpoint.conditions
+                is_ready = state.ready is not False
+                is_serving = is_ready if state.serving is None else state.serving
+                ports.setdefault(port.name, []).extend(
+                    Endpoint(
+                        moved.get(address, address), port.port or 0, endpoint.node_name, is_ready, is_serving,
+                        bool(state.terminating),
+                    )
+                    for address in endpoint.addresses[:1]
+                )
+    return {**listed, **from_slices}
+
+
+def endpoint_lists(services: Iterable[Service], pods: Iterable[Pod], listed: _Listed) -> dict[str, tuple[Endpoint, ...]]:
+    """The endpoints of every Service port, by its name.
+
+    Raises
+    ------
+    InputError
+        If a targetPort is a name that no pod behind the Service has.
+    """
+    by_namespace: dict[str, list[Pod]] = {}
+    for pod in pods:
+        by_namespace.setdefault(pod.namespace, []).append(pod)
+    found: dict[str, tuple[Endpoint, ...]] = {}
+    for service in services:
+        given = listed.get((service.namespace, service.name))
+        behind = _selected(service, by_namespace.get(service.namespace, ()))
+        for port in service.ports:
+            endpoints = _from_pods(service, port, behind) if given is None else given.get(port.name, [])
+            found[service.port_name(port)] = tuple(dict.fromkeys(endpoints))
+    return found
+
+
+def _selected(service: Service, pods: Iterable[Pod]) -> list[Pod]:
+    if not service.selector or service.kind == "ExternalName":
+        return []
+    wanted = service.selector.items()
+    return [pod for pod in pods if wanted <= pod.labels.items()]
+
+
+def _from_pods(service: Service, port: ServicePort, pods: list[Pod]) -> list[Endpoint]:
+    if isinstance(port.target_port, int):
+        target = port.target_port
+        return [Endpoint(pod.address, target, pod.node, pod.is_ready, pod.is_ready) for pod in pods]
+    endpoints = []
+    for pod in pods:
+        for declared in pod.ports:
+            if declared.name == port.target_port and declared.protocol == port.protocol:
+                endpoints.append(Endpoint(pod.address, declared.number, pod.node, pod.is_ready, pod.is_ready))
+                break
+    if pods and not endpoints:
+        names = {declared.name for pod in pods for declared in pod.ports if declared.name}
+        raise InputError(
+            f"Service {service.full_name}: targetPort {port.target_port!r} is the name of no port "
+            f"of the pods behind it: {did_you_mean(port.target_port, names)}"
+        )
+    return endpoints

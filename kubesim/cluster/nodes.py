@@ -1,0 +1,94 @@
+"""Nodes from their objects and by number: names, addresses, ranges of pod addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from kubesim.cluster.addresses import AddressPool, pod_ranges
+from kubesim.cluster.records import Node
+from kubesim.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kubesim.cluster.manifests import Manifests
+    from kubesim.cluster.spec import ClusterSpec
+
+DEFAULT_NODES = 3
+_FIRST_NODE_ADDRESS = 11
+
+
+def node_labels(spec: ClusterSpec, manifests: Manifests) -> dict[str, dict[str, str]]:
+    """Names and labels of all nodes: the given ones, and as many more as the size asks for.
+
+    Raises
+    ------
+    InputError
+        If fewer nodes are asked for than are given.
+    """
+    labels = {node.metadata.name: dict(node.metadata.labels) for node in manifests.nodes}
+    wanted = spec.nodes if spec.nodes is not None else len(labels) or DEFAULT_NODES
+    if wanted < len(labels):
+        raise InputError(f"cluster.nodes is {wanted}, but the manifests have {len(labels)} nodes")
+    number = 0
+    while len(labels) < wanted:
+        number += 1
+        labels.setdefault(f"node-{number}", {"kubernetes.io/hostname": f"node-{number}"})
+    return labels
+
+
+def make_nodes(
+    spec: ClusterSpec, manifests: Manifests, labels: Mapping[str, Mapping[str, str]], pods: Mapping[str, int]
+) -> tuple[list[Node], str]:
+    """Node records, and the range that holds all pod addresses.
+
+    Parameters
+    ----------
+    spec, manifests, labels
+        What is known of the nodes.
+    pods
+        How many pods each node has to hold.
+
+    Raises
+    ------
+    InputError
+        If a range is not one, overlaps another, or is too small.
+    """
+    objects = {node.metadata.name: node for node in manifests.nodes}
+    given_addresses = {name: node.internal_ip for name, node in objects.items() if node.internal_ip is not None}
+    pool = AddressPool(spec.node_cidr, "nodes", given_addresses.values(), first=_FIRST_NODE_ADDRESS)
+    given_ranges = {name: node.spec.pod_cidr for name, node in objects.items() if node.spec.pod_cidr is not None}
+    for name, text in given_ranges.items():
+        try:
+            ipaddress.IPv4Network(text)
+        except ValueError:
+            raise InputError(f"Node {name}: podCIDR {text!r} is not an IPv4 range") from None
+    if len(given_ranges) == len(labels) and spec.pod_cidr is None:
+        ranges, whole = given_ranges, _covering(given_ranges)
+    else:
+        taken = (spec.service_cidr, spec.node_cidr)
+        whole, cut = pod_ranges(len(labels), max(pods.values()), spec.pod_cidr, taken, given_ranges.values())
+        free = iter(cut)
+        ranges = {name: given_ranges.get(name) or next(free) for name in labels}
+    nodes = [Node(name, given_addresses.get(name) or pool.take(), ranges[name], labels[name]) for name in labels]
+    _check_apart([(f"podCIDR of {node.name}", node.pod_cidr) for node in nodes])
+    _check_apart([("service_cidr", spec.service_cidr), ("the pods' range", whole)])
+    return nodes, whole
+
+
+def _covering(ranges: Mapping[str, str]) -> str:
+    """The smallest range that holds all nodes' ranges."""
+    networks = [ipaddress.IPv4Network(text) for text in ranges.values()]
+    whole = networks[0]
+    while not all(network.subnet_of(whole) for network in networks):
+        whole = whole.supernet()
+    return str(whole)
+
+
+def _check_apart(ranges: list[tuple[str, str]]) -> None:
+    """Refuse ranges that overlap; sorted by address, only neighbours can."""
+    networks = sorted((ipaddress.IPv4Network(text), name) for name, text in ranges)
+    for (lower, lower_name), (upper, upper_name) in zip(networks, networks[1:], strict=False):
+        if lower.overlaps(upper):
+            raise InputError(f"{lower_name} {lower} overlaps {upper_name} {upper}")

@@ -1,0 +1,275 @@
+"""The parts of Kubernetes objects that matter here, checked as they are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _empty_if_none(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _list_if_none(value: Any) -> Any:
+    return [] if value is None else value
+
+
+def _strings(value: Any) -> Any:
+    """Labels are strings; YAML reads some of them as numbers or truth values."""
+    if not isinstance(value, dict):
+        return {} if value is None else value
+    return {str(key): _yaml_text(item) for key, item in value.items()}
+
+
+def _yaml_text(item: Any) -> str:
+    if isinstance(item, bool):
+        return str(item).lower()
+    return "" if item is None else str(item)
+
+
+Labels = Annotated[dict[str, str], BeforeValidator(_strings)]
+
+
+class KubernetesObject(BaseModel):
+    """Fields that are not named are nobody's business here, and so are passed over."""
+
+    model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class OwnerReference(KubernetesObject):
+    """Who made an object."""
+
+    kind: str = ""
+    name: str = ""
+
+
+class Metadata(KubernetesObject):
+    """What every object has."""
+
+    name: str
+    namespace: str = "default"
+    labels: Labels = {}
+    owner_references: Annotated[list[OwnerReference], BeforeValidator(_list_if_none)] = []
+
+
+class NodeAddress(KubernetesObject):
+    """One address of a node."""
+
+    type: str
+    address: str
+
+
+class NodeSpec(KubernetesObject):
+    """Spec of a Node."""
+
+    pod_cidr: str | None = Field(default=None, alias="podCIDR")
+
+
+class NodeStatus(KubernetesObject):
+    """Status of a Node."""
+
+    addresses: Annotated[list[NodeAddress], BeforeValidator(_list_if_none)] = []
+
+
+class NodeObject(KubernetesObject):
+    """A Node."""
+
+    metadata: Metadata
+    spec: Annotated[NodeSpec, BeforeValidator(_empty_if_none)] = NodeSpec()
+    status: Annotated[NodeStatus, BeforeValidator(_empty_if_none)] = NodeStatus()
+
+    @property
+    def internal_ip(self) -> str | None:
+        """Its first IPv4 address of type InternalIP."""
+        found = (one.address for one in self.status.addresses if one.type == "InternalIP" and ":" not in one.address)
+        return next(found, None)
+
+
+class ContainerPortObject(KubernetesObject):
+    """A port of a container."""
+
+    container_port: Port
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class EnvironmentVariable(KubernetesObject):
+    """An environment variable."""
+
+    name: str
+    value: Annotated[str, BeforeValidator(_yaml_text)] = ""
+
+
+class Container(KubernetesObject):
+    """A container."""
+
+    name: str = ""
+    ports: Annotated[list[ContainerPortObject], BeforeValidator(_list_if_none)] = []
+    env: Annotated[list[EnvironmentVariable], BeforeValidator(_list_if_none)] = []
+
+
+class PodSpec(KubernetesObject):
+    """Spec of a Pod."""
+
+    containers: Annotated[list[Container], BeforeValidator(_list_if_none)] = []
+    node_name: str | None = None
+    node_selector: Labels = {}
+    host_network: bool = False
+
+
+class Condition(KubernetesObject):
+    """A condition of a status."""
+
+    type: str
+    status: str
+
+
+class PodStatus(KubernetesObject):
+    """Status of a Pod."""
+
+    phase: str = "Running"
+    pod_ip: str | None = Field(default=None, alias="podIP")
+    conditions: Annotated[list[Condition], BeforeValidator(_list_if_none)] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its Ready condition is true; a pod that is only described counts as ready."""
+        return all(condition.status == "True" for condition in self.conditions if condition.type == "Ready")
+
+
+class PodObject(KubernetesObject):
+    """A Pod."""
+
+    metadata: Metadata
+    spec: PodSpec
+    status: Annotated[PodStatus, BeforeValidator(_empty_if_none)] = PodStatus()
+
+
+class TemplateMetadata(KubernetesObject):
+    """Metadata of a pod template, which has no name."""
+
+    labels: Labels = {}
+
+
+class PodTemplate(KubernetesObject):
+    """A pod template."""
+
+    metadata: Annotated[TemplateMetadata, BeforeValidator(_empty_if_none)] = TemplateMetadata()
+    spec: PodSpec
+
+
+class ControllerSpec(KubernetesObject):
+    """Spec of a Deployment, StatefulSet or DaemonSet."""
+
+    replicas: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    template: PodTemplate
+
+
+class ControllerObject(KubernetesObject):
+    """A Deployment, StatefulSet, ReplicaSet or DaemonSet."""
+
+    kind: str
+    metadata: Metadata
+    spec: ControllerSpec
+
+
+class ServicePortObject(KubernetesObject):
+    """A port of a Service."""
+
+    port: Port
+    target_port: Port | str | None = None
+    protocol: str = "TCP"
+    name: Annotated[str, BeforeValidator(_yaml_text)] = ""
+    node_port: Port | None = None
+
+
+class ClientIPConfig(KubernetesObject):
+    """Settings of client affinity."""
+
+    timeout_seconds: int = Field(default=10800, ge=1, le=86400)
+
+
+class SessionAffinityConfig(KubernetesObject):
+    """Settings of session affinity."""
+
+    client_ip: Annotated[ClientIPConfig, BeforeValidator(_empty_if_none)] = Field(
+        default=ClientIPConfig(), alias="clientIP"
+    )
+
+
+class ServiceSpec(KubernetesObject):
+    """Spec of a Service."""
+
+    type: str = "ClusterIP"
+    cluster_ip: str | None = Field(default=None, alias="clusterIP")
+    ports: Annotated[list[ServicePortObject], BeforeValidator(_list_if_none)] = []
+    selector: Labels = {}
+    session_affinity: str = "None"
+    session_affinity_config: Annotated[SessionAffinityConfig, BeforeValidator(_empty_if_none)] = SessionAffinityConfig()
+    internal_traffic_policy: str = "Cluster"
+
+
+class ServiceObject(KubernetesObject):
+    """A Service."""
+
+    metadata: Metadata
+    spec: ServiceSpec
+
+
+class EndpointPort(KubernetesObject):
+    """A port of an EndpointSlice or Endpoints object."""
+
+    name: Annotated[str, BeforeValidator(_yaml_text)] = ""
+    port: Port | None = None
+    protocol: str = "TCP"
+
+
+class EndpointConditions(KubernetesObject):
+    """Conditions of an endpoint; what is not said counts as ready."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class SliceEndpoint(KubernetesObject):
+    """An endpoint of an EndpointSlice."""
+
+    addresses: Annotated[list[str], BeforeValidator(_list_if_none)] = []
+    conditions: Annotated[EndpointConditions, BeforeValidator(_empty_if_none)] = EndpointConditions()
+    node_name: str | None = None
+
+
+class EndpointSliceObject(KubernetesObject):
+    """An EndpointSlice."""
+
+    metadata: Metadata
+    address_type: str = "IPv4"
+    endpoints: Annotated[list[SliceEndpoint], BeforeValidator(_list_if_none)] = []
+    ports: Annotated[list[EndpointPort], BeforeValidator(_list_if_none)] = []
+
+
+class EndpointAddress(KubernetesObject):
+    """An address of an old Endpoints object."""
+
+    ip: str
+    node_name: str | None = None
+
+
+class EndpointSubset(KubernetesObject):
+    """Addresses that share ports."""
+
+    addresses: Annotated[list[EndpointAddress], BeforeValidator(_list_if_none)] = []
+    not_ready_addresses: Annotated[list[EndpointAddress], BeforeValidator(_list_if_none)] = []
+    ports: Annotated[list[EndpointPort], BeforeValidator(_list_if_none)] = []
+
+
+class EndpointsObject(KubernetesObject):
+    """An old Endpoints object; its name is that of its Service."""
+
+    metadata: Metadata
+    subsets: Annotated[list[EndpointSubset], BeforeValidator(_list_if_none)] = []

@@ -1,0 +1,56 @@
+"""What a scenario says about its cluster."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _network(text: str) -> str:
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an IPv4 range: {error}") from None
+    return str(network)
+
+
+def _list_of_one(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Cidr = Annotated[str, AfterValidator(_network)]
+
+
+class ClusterSpec(BaseModel):
+    """The cluster: manifests of a real one, one made by size, or a real application inside a big one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    manifests: Annotated[list[Path], BeforeValidator(_list_of_one)] = Field(
+        default=[], description="Kubernetes YAML files, relative to the scenario file"
+    )
+    nodes: int | None = Field(
+        default=None, ge=1, le=5000, description="number of nodes; 3 where neither this nor a manifest says"
+    )
+    services: int = Field(default=0, ge=0, le=250_000, description="Services made by number, besides those of manifests")
+    endpoints: int = Field(default=1, ge=0, le=5000, description="endpoints of each Service made by number")
+    endpoint_nodes: list[str] | None = Field(
+        default=None, description="nodes that the pods of Services made by number are put on, in turn; all by default"
+    )
+    pod_cidr: Cidr | None = Field(default=None, description="range of pod addresses; 10.244.0.0/16, or larger if needed")
+    service_cidr: Cidr = Field(default="10.96.0.0/12", description="range of virtual addresses")
+    node_cidr: Cidr = Field(default="192.168.0.0/16", description="range of node addresses")
+
+    @model_validator(mode="after")
+    def _ranges_lie_apart(self) -> ClusterSpec:
+        ranges = [("service_cidr", self.service_cidr), ("node_cidr", self.node_cidr)]
+        if self.pod_cidr is not None:
+            ranges.append(("pod_cidr", self.pod_cidr))
+        for position, (name, text) in enumerate(ranges):
+            for other_name, other in ranges[:position]:
+                if ipaddress.IPv4Network(text).overlaps(ipaddress.IPv4Network(other)):
+                    raise ValueError(f"{name} {text} overlaps {other_name} {other}")
+        return self

@@ -1,0 +1,42 @@
+"""The reference plugin ``bridge``, to which flannel delegates: pods hang on ``cni0`` by veth pairs."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.address import Prefix
+from kubesim.kernel.bridge import Bridge
+from kubesim.kernel.route import Route
+from kubesim.kernel.veth import veth_pair
+
+if TYPE_CHECKING:
+    from kubesim.cluster import Node, Pod
+    from kubesim.kernel.namespace import Namespace
+
+BRIDGE = "cni0"
+
+
+def install_bridge(namespace: Namespace, node: Node, mtu: int) -> Bridge:
+    """Make ``cni0`` with the first address of the node's range, and switch on what kubeadm asks for."""
+    network = ipaddress.IPv4Network(node.pod_cidr)
+    bridge = Bridge(namespace, BRIDGE, mtu)
+    namespace.add_address(bridge, f"{network[1]}/{network.prefixlen}")
+    namespace.is_forwarding = True
+    namespace.is_bridge_nf_call_iptables = True
+    return bridge
+
+
+def attach_to_bridge(root: Namespace, pod: Pod, node: Node, mtu: int) -> Namespace:
+    """Give a pod ``eth0``, its address, and a default route through the bridge; flannel sets hairpin mode."""
+    network = ipaddress.IPv4Network(node.pod_cidr)
+    bridge = root.devices[BRIDGE]
+    assert isinstance(bridge, Bridge)  # noqa: S101 - made by install_bridge
+    inside = root.host.add_namespace(pod.full_name)
+    eth0, port = veth_pair((inside, "eth0"), (root, f"veth-{pod.full_name}"), mtu)
+    port.is_hairpin = True
+    inside.add_address(eth0, f"{pod.address}/{network.prefixlen}")
+    inside.routes.add(Route(Prefix("0.0.0.0/0"), eth0, via=str(network[1])))
+    bridge.add_port(port)
+    root.neighbours[BRIDGE, pod.address] = eth0.mac
+    return inside

@@ -1,0 +1,45 @@
+"""flannel with its host-gw back end: a bridge on each node, and plain routes through the other nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from kubesim.cni._flannel import install_rules
+from kubesim.cni._linux_bridge import attach_to_bridge, install_bridge
+from kubesim.kernel.address import Prefix
+from kubesim.kernel.route import Route
+
+if TYPE_CHECKING:
+    from kubesim.cluster import Cluster, Node, Pod
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.nic import Nic
+
+
+class Settings(BaseModel):
+    """There is nothing to set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugin:
+    """Writes ``cni0`` and a route for each other node; all nodes must be on one layer-2 network."""
+
+    Settings: ClassVar[type[BaseModel]] = Settings
+
+    def __init__(self, cluster: Cluster, _settings: Settings, underlay_mtu: int) -> None:
+        self._cluster = cluster
+        self.pod_mtu = underlay_mtu
+
+    def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
+        """Make the bridge and the routes (pkg/backend/hostgw)."""
+        install_bridge(namespace, node, self.pod_mtu)
+        for other in self._cluster.nodes:
+            if other is not node:
+                namespace.routes.add(Route(Prefix(other.pod_cidr), nic, via=other.address))
+        install_rules(namespace, node, self._cluster)
+
+    def attach(self, root: Namespace, pod: Pod) -> Namespace:
+        """Hang a pod on the bridge."""
+        return attach_to_bridge(root, pod, self._cluster.node(pod.node), self.pod_mtu)

@@ -1,0 +1,55 @@
+"""What all network devices have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel import ip
+from kubesim.kernel.address import mac_address
+
+if TYPE_CHECKING:
+    from kubesim.kernel.bridge import Bridge
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.walk import Walk
+
+
+class Device:
+    """A network device in a namespace; each kind says in a file of its own what happens to a packet there.
+
+    Parameters
+    ----------
+    namespace
+        Where the device is.
+    name
+        Its name, such as ``eth0``.
+    mtu
+        Longest IP packet it carries, in bytes.
+    """
+
+    def __init__(self, namespace: Namespace, name: str, mtu: int) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.mtu = mtu
+        self.mac = mac_address(namespace.host.name, namespace.name, name)
+        self.master: Bridge | None = None
+        self.addresses: list[str] = []
+        namespace.add_device(self)
+
+    def transmit(self, walk: Walk, packet: Packet) -> None:
+        """Send the packet, whose link-layer destination is set, out of the device."""
+        walk.drop(f"{self.name} of {self.namespace.name} does not send packets")
+
+    def receive(self, walk: Walk, packet: Packet) -> None:
+        """Hand a packet that came in up: to the bridge the device is a port of, or to IP."""
+        if self.master is not None:
+            self.master.receive(walk, packet, self)
+        else:
+            ip.receive(walk, packet, self)
+
+    def resolve(self, address: str) -> str | None:
+        """Ask on the link who has an address (ARP); the link-layer address, or None if nobody answers."""
+        return self.namespace.neighbours.get((self.name, address))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} in {self.namespace.name}>"

@@ -1,0 +1,118 @@
+"""Hosts and network namespaces: the places where kernel state is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.address import Prefix
+from kubesim.kernel.loopback import Loopback
+from kubesim.kernel.netfilter.hooks import Hooks
+from kubesim.kernel.route import Route, RoutingTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Set
+
+    from kubesim.kernel.device import Device
+    from kubesim.kernel.ipvs.virtual_server import Ipvs
+    from kubesim.kernel.netfilter.conntrack import Conntrack
+    from kubesim.kernel.netfilter.iptables import Table
+    from kubesim.kernel.netfilter.ipset import IpSet
+    from kubesim.kernel.netfilter.nat import Nat
+    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.walk import Walk
+
+
+class Host:
+    """One machine: a kernel and its namespaces.
+
+    Parameters
+    ----------
+    name
+        Name of the machine; its root namespace has the same.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.namespaces: dict[str, Namespace] = {}
+        self.root = self.add_namespace(name)
+
+    def add_namespace(self, name: str) -> Namespace:
+        """Make a namespace with a loopback device, as ``ip netns add`` does."""
+        namespace = Namespace(self, name)
+        self.namespaces[name] = namespace
+        return namespace
+
+    def forget_connections(self) -> None:
+        """Flush everything that remembers connections: conntrack, IPVS, lists of recent clients."""
+        for namespace in self.namespaces.values():
+            namespace.recent_clients.clear()
+            if namespace.conntrack is not None:
+                namespace.conntrack.flush()
+            if namespace.ipvs is not None:
+                namespace.ipvs.connections.flush()
+
+
+class Namespace:
+    """A network namespace: devices, addresses, routes, neighbours, netfilter, sockets and switches.
+
+    Parameters
+    ----------
+    host
+        The machine it is on.
+    name
+        Its name.
+    """
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.devices: dict[str, Device] = {}
+        self.routes = RoutingTable()
+        self.neighbours: dict[tuple[str, str], str] = {}
+        self.hooks = Hooks()
+        self.conntrack: Conntrack | None = None
+        self.nat: Nat | None = None
+        self.tables: dict[str, Table] = {}
+        self.ipsets: dict[str, IpSet] = {}
+        self.recent_clients: dict[str, set[str]] = {}
+        self.ipvs: Ipvs | None = None
+        self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
+        self.is_forwarding = False
+        self.is_bridge_nf_call_iptables = False
+        self._local: dict[str, Device] = {}
+        self._shared_local: list[tuple[Device, Set[str]]] = []
+        self.loopback = Loopback(self)
+        self.add_address(self.loopback, "127.0.0.1/8")
+
+    def add_device(self, device: Device) -> None:
+        """Take a device in."""
+        self.devices[device.name] = device
+
+    def add_address(self, device: Device, address: str) -> None:
+        """Give a device an address; ``10.244.1.1/24`` adds the route to that link too."""
+        host_address, _, length = address.partition("/")
+        device.addresses.append(host_address)
+        self._local[host_address] = device
+        if length:
+            self.routes.add(Route(Prefix(address), device, source=host_address))
+
+    def add_local_addresses(self, device: Device, addresses: Set[str]) -> None:
+        """Give a device many addresses at once, shared with other namespaces that have the same."""
+        self._shared_local.append((device, addresses))
+
+    def is_local(self, address: str) -> bool:
+        """Whether packets for the address are for this namespace itself (the ``local`` routing table)."""
+        if address in self._local or address.startswith("127."):
+            return True
+        return any(address in addresses for _, addresses in self._shared_local)
+
+    def source_for(self, route: Route) -> str | None:
+        """The address a packet starting here gets: the route's preferred one, or the device's first."""
+        if route.source is not None:
+            return route.source
+        if route.device is not None and route.device.addresses:
+            return route.device.addresses[0]
+        return next((address for address in self._local if not address.startswith("127.")), None)
+
+    def __repr__(self) -> str:
+        return f"<Namespace {self.name}>"

@@ -1,0 +1,108 @@
+"""Connection tracking: one entry per connection, found by the tuple of either direction (net/netfilter/nf_conntrack_core.c)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
+
+if TYPE_CHECKING:
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.packet import FlowTuple, Packet
+    from kubesim.kernel.walk import Walk
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A conntrack entry.
+
+    Parameters
+    ----------
+    original
+        The tuple of the packet that made the entry.
+    reply
+        The tuple that answers will have; NAT changes it.
+    is_confirmed
+        Whether the first packet has left the host or reached a socket, so that the entry is in the table.
+    has_reply
+        Whether an answer has been seen; until then packets count as NEW.
+    has_destination_nat, has_source_nat
+        Whether addresses are rewritten.
+    nat_done
+        The manipulations (``"destination"``, ``"source"``) that have been settled: nat chains are not walked again.
+    """
+
+    original: FlowTuple
+    reply: FlowTuple
+    is_confirmed: bool = False
+    has_reply: bool = False
+    has_destination_nat: bool = False
+    has_source_nat: bool = False
+    nat_done: frozenset[str] = frozenset()
+
+
+class Conntrack:
+    """The table of one namespace.
+
+    Parameters
+    ----------
+    namespace
+        The namespace whose hooks it uses.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._entries: dict[FlowTuple, tuple[Connection, bool]] = {}
+        namespace.conntrack = self
+        for hook in (Hook.PREROUTING, Hook.OUTPUT):
+            namespace.hooks.register(hook, Priority.CONNTRACK, self.track)
+        for hook in (Hook.INPUT, Hook.POSTROUTING):
+            namespace.hooks.register(hook, Priority.CONNTRACK_CONFIRM, self.confirm)
+
+    @classmethod
+    def of(cls, namespace: Namespace) -> Conntrack:
+        """The namespace's table; tracking starts when something first needs it, as in Linux."""
+        return namespace.conntrack or cls(namespace)
+
+    def __len__(self) -> int:
+        return len({id(entry) for entry, _ in self._entries.values()})
+
+    def connections(self) -> list[Connection]:
+        """All confirmed entries, in the order in which they were made."""
+        return [entry for entry, is_reply in self._entries.values() if not is_reply]
+
+    def flush(self) -> None:
+        """Forget all entries."""
+        self._entries.clear()
+
+    def is_free(self, flow: FlowTuple) -> bool:
+        """Whether no entry has this tuple."""
+        return flow not in self._entries
+
+    def track(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
+        """Find the packet's entry, or make one (``nf_conntrack_in``)."""
+        if packet.connection is not None or packet.state == "NOTRACK":
+            return Verdict.ACCEPT
+        walk.pay("conntrack_lookup", at=call.hook)
+        found = self._entries.get(packet.flow)
+        if found is None:
+            walk.pay("conntrack_new", at=call.hook)
+            flow = packet.flow
+            packet.connection, packet.is_reply = Connection(flow, flow.reversed()), False
+            packet.state = "NEW"
+            return Verdict.ACCEPT
+        packet.connection, packet.is_reply = found
+        if packet.is_reply:
+            packet.connection.has_reply = True
+        packet.state = "ESTABLISHED" if packet.connection.has_reply else "NEW"
+        return Verdict.ACCEPT
+
+    def confirm(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
+        """Put a new entry into the table, under both its tuples (``__nf_conntrack_confirm``)."""
+        connection = packet.connection
+        if connection is not None and not connection.is_confirmed:
+            walk.pay("conntrack_confirm", at=call.hook)
+            connection.is_confirmed = True
+            self._entries[connection.original] = (connection, False)
+            self._entries[connection.reply] = (connection, True)
+        return Verdict.ACCEPT

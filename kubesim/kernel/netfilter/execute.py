@@ -1,0 +1,48 @@
+"""Does to a packet what the chains decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.netfilter import targets
+from kubesim.kernel.netfilter.hooks import HookCall, Verdict
+from kubesim.kernel.netfilter.nat import Nat
+
+if TYPE_CHECKING:
+    from kubesim.kernel.netfilter.traversal import State
+    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.walk import Walk
+
+
+def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str) -> Verdict:
+    """Take the mark over and carry the verdict out.
+
+    Parameters
+    ----------
+    walk, packet, call
+        The packet at its hook.
+    state
+        How its way through the chains ended.
+    place
+        Table and hook, for the reason of a drop.
+    """
+    packet.mark = state.mark
+    for name in state.noted_in:
+        call.namespace.recent_clients.setdefault(name, set()).add(packet.source)
+    match state.verdict:
+        case targets.Drop() | targets.Reject() as verdict:
+            walk.drop(_reason(state, verdict, f"{place} of {call.namespace.name}"))
+            return Verdict.STOP
+        case targets.DestinationNat(address, port) if packet.connection is not None:
+            Nat.of(call.namespace).translate_destination(packet.connection, address, port)
+            walk.decide(address, port, is_sticky=bool(state.noted_in))
+        case targets.Masquerade(is_random) if packet.connection is not None and call.out_device is not None:
+            address = call.namespace.devices[call.out_device].addresses[0]
+            Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=is_random)
+    return Verdict.ACCEPT
+
+
+def _reason(state: State, verdict: targets.Target, place: str) -> str:
+    said = "connection refused, rejected" if isinstance(verdict, targets.Reject) else "dropped"
+    comment = state.rule.comment if state.rule is not None else ""
+    return f"{said} by {place}" + (f": {comment}" if comment else "")

@@ -1,0 +1,112 @@
+"""iptables: the tables raw, mangle, nat and filter, each with a chain per hook (net/ipv4/netfilter/ip_tables.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.netfilter.chain import Chain
+from kubesim.kernel.netfilter.conntrack import Conntrack
+from kubesim.kernel.netfilter.execute import execute
+from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
+from kubesim.kernel.netfilter.nat import Nat
+from kubesim.kernel.netfilter.rule import Probe
+from kubesim.kernel.netfilter.traversal import State, Traversal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.walk import Chance, Walk
+
+LEGACY_RULE, NFT_RULE = "iptables_rule", "iptables_nft_rule"
+"""The operation of testing one rule, in ``iptables-legacy`` and in ``iptables-nft``."""
+
+_HOOKS = {
+    "raw": (Hook.PREROUTING, Hook.OUTPUT),
+    "mangle": tuple(Hook),
+    "nat": (Hook.PREROUTING, Hook.INPUT, Hook.OUTPUT, Hook.POSTROUTING),
+    "filter": (Hook.INPUT, Hook.FORWARD, Hook.OUTPUT),
+}
+_PRIORITIES = {"raw": Priority.RAW, "mangle": Priority.MANGLE, "filter": Priority.FILTER}
+
+
+class Table:
+    """One table of one namespace.
+
+    Parameters
+    ----------
+    namespace
+        Where it is.
+    name
+        ``raw``, ``mangle``, ``nat`` or ``filter``.
+    rule_operation
+        What testing one rule is called, and so what it costs: the two back ends of iptables differ.
+    """
+
+    def __init__(self, namespace: Namespace, name: str, rule_operation: str = LEGACY_RULE) -> None:
+        self.name = name
+        self.rule_operation = rule_operation
+        self._chains = {str(hook): Chain(hook) for hook in _HOOKS[name]}
+        self._builders: list[Callable[[str], Chain | None]] = []
+        namespace.tables[name] = self
+        for hook in _HOOKS[name]:
+            if name == "nat":
+                Nat.of(namespace).register(hook, 0, self)
+            else:
+                namespace.hooks.register(hook, _PRIORITIES[name], self)
+
+    @classmethod
+    def of(cls, namespace: Namespace, name: str) -> Table:
+        """The namespace's table of this name, made when it is first asked for."""
+        Conntrack.of(namespace)
+        return namespace.tables.get(name) or cls(namespace, name)
+
+    def chain(self, name: str) -> Chain:
+        """A chain, by name; one that nobody has made yet is asked of those who build chains when first walked.
+
+        Raises
+        ------
+        KeyError
+            If there is no such chain.
+        """
+        found = self._chains.get(name)
+        if found is None:
+            for build in self._builders:
+                found = build(name)
+                if found is not None:
+                    self._chains[name] = found
+                    return found
+            raise KeyError(f"table {self.name} has no chain {name}")
+        return found
+
+    def add_chain(self, chain: Chain) -> None:
+        """Add a chain of one's own (``-N``), which may be shared with other namespaces."""
+        self._chains[chain.name] = chain
+
+    def add_builder(self, build: Callable[[str], Chain | None]) -> None:
+        """Register a function that builds a chain by name, or gives None for a name it does not know."""
+        self._builders.append(build)
+
+    def outcomes(self, packet: Packet, call: HookCall, chance: Chance | None = None) -> list[State]:
+        """Take a packet through this table at a hook, without doing anything to it.
+
+        Returns
+        -------
+        list of State
+            One final state for each way it can go, with its probability; exactly one if ``chance`` is given.
+        """
+        probe = Probe(packet, call.namespace, call.in_device, call.out_device)
+        return Traversal(self.chain, chance).outcomes(self.chain(call.hook), probe)
+
+    def __call__(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
+        """Take a packet through this table's chain for the hook, and pay for it (``ipt_do_table``)."""
+        place = f"{self.name}/{call.hook}"
+        (state,) = self.outcomes(packet, call, walk.chance)
+        walk.pay("iptables_table", at=place)
+        if state.tested:
+            walk.pay(self.rule_operation, state.tested, at=place)
+            walk.note_rules(place, state.tested)
+        for operation, count in state.operations.items():
+            walk.pay(operation, count, at=place)
+        return execute(walk, packet, call, state, place)

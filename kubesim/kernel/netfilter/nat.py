@@ -1,0 +1,109 @@
+"""Network address translation: chains decide once per connection, the conntrack entry does the rest (nf_nat_core.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.address import flow_hash
+from kubesim.kernel.netfilter.conntrack import Connection, Conntrack
+from kubesim.kernel.netfilter.hooks import Hook, HookCall, HookFunction, Priority, Verdict
+
+if TYPE_CHECKING:
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.walk import Walk
+
+DESTINATION, SOURCE = "destination", "source"
+_MANIPULATION = {
+    Hook.PREROUTING: DESTINATION,
+    Hook.OUTPUT: DESTINATION,
+    Hook.INPUT: SOURCE,
+    Hook.POSTROUTING: SOURCE,
+}
+_FIRST_PORT, _PORTS = 1024, 64512  # nf_nat_l4proto_unique_tuple: any unprivileged port
+
+
+class Nat:
+    """What walks nat chains for new connections and rewrites the packets of all.
+
+    Parameters
+    ----------
+    namespace
+        The namespace whose hooks it uses.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._conntrack = Conntrack.of(namespace)
+        self._chains: dict[Hook, list[tuple[int, HookFunction]]] = {hook: [] for hook in _MANIPULATION}
+        namespace.nat = self
+        for hook, manipulation in _MANIPULATION.items():
+            priority = Priority.NAT_DESTINATION if manipulation == DESTINATION else Priority.NAT_SOURCE
+            namespace.hooks.register(hook, priority, self)
+
+    @classmethod
+    def of(cls, namespace: Namespace) -> Nat:
+        """The namespace's translation; it starts when the first nat chain is registered."""
+        return namespace.nat or cls(namespace)
+
+    def register(self, hook: Hook, priority: int, chain: HookFunction) -> None:
+        """Add a nat chain; chains of iptables and nftables stand side by side, ordered by priority."""
+        self._chains[hook].append((priority, chain))
+        self._chains[hook].sort(key=lambda entry: entry[0])
+
+    def __call__(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
+        """Set a new connection up, and rewrite the packet if its connection says so (``nf_nat_inet_fn``)."""
+        connection = packet.connection
+        if connection is None:
+            return Verdict.ACCEPT
+        manipulation = _MANIPULATION[call.hook]
+        if packet.state == "NEW" and manipulation not in connection.nat_done:
+            for _, chain in self._chains[call.hook]:
+                if chain(walk, packet, call) is Verdict.STOP:
+                    return Verdict.STOP
+                if manipulation in connection.nat_done:
+                    break
+            connection.nat_done |= {manipulation}
+            walk.pay("nat_setup", at=call.hook)
+        if self._rewrite(packet, connection, manipulation):
+            walk.pay("nat_rewrite", at=call.hook)
+        return Verdict.ACCEPT
+
+    def translate_destination(self, connection: Connection, address: str, port: int) -> None:
+        """Send this connection to another address (DNAT)."""
+        connection.reply = connection.reply._replace(source=address, source_port=port)
+        connection.has_destination_nat = True
+        connection.nat_done |= {DESTINATION}
+
+    def translate_source(self, connection: Connection, address: str, *, is_random_port: bool) -> None:
+        """Let this connection seem to come from another address (SNAT, MASQUERADE), under a port that is free.
+
+        Linux keeps the port where it can, or draws one (``--random-fully``); here the draw is a hash of the flow,
+        so that a walk is always the same.
+        """
+        port = connection.original.source_port
+        reply = connection.reply._replace(destination=address, destination_port=port)
+        attempt = 0
+        while is_random_port or not self._conntrack.is_free(reply):
+            port = _FIRST_PORT + flow_hash(*connection.original, attempt) % _PORTS
+            reply = reply._replace(destination_port=port)
+            attempt += 1
+            if self._conntrack.is_free(reply):
+                break
+        connection.reply = reply
+        connection.has_source_nat = True
+        connection.nat_done |= {SOURCE}
+
+    @staticmethod
+    def _rewrite(packet: Packet, connection: Connection, manipulation: str) -> bool:
+        """Bring the headers to what the other side is to see (``nf_nat_packet``); whether anything changed."""
+        reverts = connection.has_source_nat if manipulation == DESTINATION else connection.has_destination_nat
+        applies = connection.has_destination_nat if manipulation == DESTINATION else connection.has_source_nat
+        if not (reverts if packet.is_reply else applies):
+            return False
+        seen = connection.original if packet.is_reply else connection.reply
+        if manipulation == DESTINATION:
+            packet.destination, packet.destination_port = seen.source, seen.source_port
+        else:
+            packet.source, packet.source_port = seen.destination, seen.destination_port
+        return True

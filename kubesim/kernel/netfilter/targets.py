@@ -1,0 +1,144 @@
+"""What a rule does when it matches: go elsewhere, change the mark, or end the walk through the chains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from kubesim.kernel.netfilter.rule import Probe
+    from kubesim.kernel.netfilter.traversal import State, Traversal
+    from kubesim.kernel.packet import Packet
+
+
+class Target(Protocol):
+    """A target of iptables, or a statement of nftables."""
+
+    def act(self, state: State, probe: Probe, traversal: Traversal) -> bool:
+        """Change the state; whether the chains are done with the packet."""
+
+
+class _Final:
+    """Ends the walk through the chains; who walks them looks at what ended it."""
+
+    __slots__ = ()
+
+    def act(self, state: State, _probe: Probe, _traversal: Traversal) -> bool:
+        """End the walk with this target as the verdict."""
+        state.verdict = self
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(_Final):
+    """``-j ACCEPT``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(_Final):
+    """``-j DROP``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject(_Final):
+    """``-j REJECT``: drop, and tell the sender."""
+
+    reject_with: str = "icmp-port-unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationNat(_Final):
+    """``-j DNAT --to-destination ADDRESS:PORT``."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Masquerade(_Final):
+    """``-j MASQUERADE``: the source becomes the address of the device the packet leaves through."""
+
+    is_random: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """``-j RETURN``: back to the chain that jumped here; in a base chain, its policy."""
+
+    def act(self, state: State, _probe: Probe, _traversal: Traversal) -> bool:
+        """Go back."""
+        return state.leave_chain()
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """``-j CHAIN``."""
+
+    chain: str
+
+    def act(self, state: State, _probe: Probe, traversal: Traversal) -> bool:
+        """Enter the chain, to come back when it ends."""
+        state.enter(traversal.chain(self.chain))
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Goto:
+    """``-g CHAIN``, ``goto`` in nftables: as a jump, but what comes after it here is left out."""
+
+    chain: str
+
+    def act(self, state: State, _probe: Probe, traversal: Traversal) -> bool:
+        """Enter the chain in place of this one."""
+        state.replace_chain(traversal.chain(self.chain))
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """``-j MARK --set-xmark VALUE/MASK``: bits of the mask are cleared, then those of the value flipped."""
+
+    value: int
+    mask: int
+
+    def act(self, state: State, _probe: Probe, _traversal: Traversal) -> bool:
+        """Change the mark and go on."""
+        state.mark = (state.mark & ~self.mask) ^ self.value
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """nftables ``KEY vmap @MAP``: a verdict by what the packet is, or on to the next rule.
+
+    Parameters
+    ----------
+    key
+        What of the packet is looked for.
+    verdicts
+        The map; shared, not copied.
+    """
+
+    key: Callable[[Packet], Hashable]
+    verdicts: Mapping[Hashable, Target]
+
+    def act(self, state: State, probe: Probe, traversal: Traversal) -> bool:
+        """Pay for the lookup and do as the map says."""
+        state.count("nft_set_lookup")
+        verdict = self.verdicts.get(self.key(probe.packet))
+        return False if verdict is None else verdict.act(state, probe, traversal)
+
+
+@dataclass(frozen=True, slots=True)
+class Random:
+    """nftables ``numgen random mod N vmap { 0 : …, 1 : … }``: each way with the same probability."""
+
+    ways: tuple[Target, ...]
+
+    def act(self, state: State, probe: Probe, traversal: Traversal) -> bool:
+        """Pay for the lookup and take one way."""
+        state.count("nft_set_lookup")
+        return traversal.choose(self.ways, state, probe)

@@ -1,0 +1,112 @@
+"""Network interface cards, and the Ethernet that joins them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.device import Device
+from kubesim.kernel.walk import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.walk import Walk
+
+GATEWAY_MAC = "02:00:00:00:00:01"
+
+
+class Ethernet:
+    """One layer-2 network: a switch that every card is plugged into.
+
+    Parameters
+    ----------
+    gateway
+        Address of the router to everywhere else.
+    find
+        Called with an address that nobody has yet, to plug in the card that has it.
+    """
+
+    def __init__(self, gateway: str | None = None, find: Callable[[str], None] = lambda _address: None) -> None:
+        self.gateway = gateway
+        self._find = find
+        self._by_mac: dict[str, Nic] = {}
+        self._by_address: dict[str, Nic] = {}
+
+    def plug_in(self, nic: Nic) -> None:
+        """Join a card whose addresses are set."""
+        self._by_mac[nic.mac] = nic
+        for address in nic.addresses:
+            self._by_address[address] = nic
+
+    def resolve(self, address: str) -> str | None:
+        """Ask who has an address (ARP); the link-layer address, or None if nobody answers."""
+        if address not in self._by_address:
+            self._find(address)
+        nic = self._by_address.get(address)
+        if nic is None:
+            return GATEWAY_MAC if address == self.gateway else None
+        return nic.mac
+
+    def card(self, mac: str) -> Nic | None:
+        """The card with a link-layer address."""
+        return self._by_mac.get(mac)
+
+
+class Nic(Device):
+    """A card with segmentation offload (TSO) and receive offload (GRO).
+
+    Parameters
+    ----------
+    namespace, name, mtu
+        As for every device.
+    ethernet
+        The network it is plugged into.
+    has_tunnel_offload
+        Whether it can cut packets inside a UDP tunnel (``tx-udp_tnl-segmentation``); if not, the kernel cuts them.
+    """
+
+    def __init__(
+        self, namespace: Namespace, name: str, mtu: int, ethernet: Ethernet, *, has_tunnel_offload: bool = True
+    ) -> None:
+        super().__init__(namespace, name, mtu)
+        self.ethernet = ethernet
+        self.has_tunnel_offload = has_tunnel_offload
+
+    def resolve(self, address: str) -> str | None:
+        """Ask on the network who has an address (ARP)."""
+        return super().resolve(address) or self.ethernet.resolve(address)
+
+    def transmit(self, walk: Walk, packet: Packet) -> None:
+        """Queue the packet to the card, which puts its frames on the wire."""
+        frames = packet.segments
+        if frames > 1 and packet.inner is not None and not self.has_tunnel_offload:
+            walk.pay("gso_segment", frames, size_bytes=packet.innermost.payload_bytes, at=self.name)
+        walk.pay("nic_transmit", frames, at=self.name)
+        walk.context = Context.NIC
+        walk.pay("nic_serialise", frames, size_bytes=packet.wire_bytes, at=self.name)
+        if packet.destination_mac == GATEWAY_MAC:
+            walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
+            return
+        peer = self.ethernet.card(packet.destination_mac)
+        if peer is None:
+            walk.drop(f"no card on the network of {self.namespace.name} has the address {packet.destination_mac}")
+            return
+        walk.defer(peer.receive_frames, walk, packet)
+
+    def receive_frames(self, walk: Walk, packet: Packet) -> None:
+        """Take the frames from the wire; the receive queue of the flow is polled by one core."""
+        walk.context = Context.WIRE
+        walk.pay("wire", at=self.name)
+        walk.host = self.namespace.host.name
+        walk.context = Context.PORT
+        walk.pay("port_serialise", packet.segments, size_bytes=packet.wire_bytes, at=self.name)
+        walk.context = Context.SOFTIRQ
+        walk.pay("nic_receive", packet.segments, at=self.name)
+        if packet.innermost.protocol == "tcp":
+            walk.pay("gro", packet.segments, at=self.name)
+        packet.forget_connection()
+        packet.mark = 0
+        packet.is_ipvs = False
+        self.receive(walk, packet)

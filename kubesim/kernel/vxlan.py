@@ -1,0 +1,77 @@
+"""VXLAN: Ethernet in UDP (RFC 7348, drivers/net/vxlan)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel import ip
+from kubesim.kernel.device import Device
+from kubesim.kernel.packet import ETHERNET_HEADER_BYTES, Packet
+
+if TYPE_CHECKING:
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.walk import Walk
+
+VXLAN_HEADER_BYTES = 8
+VXLAN_OVERHEAD_BYTES = 50
+"""Outer IP 20, UDP 8, VXLAN 8 and the inner Ethernet header 14: what the inner MTU loses."""
+
+_FIRST_PORT, _LAST_PORT = 32768, 60999  # net.ipv4.ip_local_port_range, which vxlan takes source ports from
+
+
+class Vxlan(Device):
+    """A tunnel endpoint (VTEP) with a static forwarding database, as flannel makes it.
+
+    Parameters
+    ----------
+    namespace, name, mtu
+        As for every device.
+    local_address
+        Outer source address.
+    port
+        UDP port of all endpoints.
+    """
+
+    def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str, port: int) -> None:
+        super().__init__(namespace, name, mtu)
+        self.local_address = local_address
+        self.port = port
+        self.forwarding_database: dict[str, str] = {}
+        namespace.encapsulation_sockets["udp", port] = self.decapsulate
+
+    def transmit(self, walk: Walk, packet: Packet) -> None:
+        """Wrap the packet and send the outer one, which passes netfilter on its own (``vxlan_xmit``)."""
+        walk.pay("vxlan_fdb_lookup", at=self.name)
+        remote = self.forwarding_database.get(packet.destination_mac)
+        if remote is None:
+            walk.drop(f"{self.name} of {self.namespace.name} knows no endpoint for {packet.destination_mac}")
+            return
+        walk.pay("vxlan_encapsulate", at=self.name)
+        outer = Packet(
+            source=self.local_address,
+            destination=remote,
+            protocol="udp",
+            source_port=_FIRST_PORT + packet.flow_hash % (_LAST_PORT + 1 - _FIRST_PORT),
+            destination_port=self.port,
+            payload_bytes=0,
+            mark=packet.mark,
+            inner=packet,
+            overhead_bytes=VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES,
+        )
+        packet.forget_connection()
+        ip.send(walk, outer, self.namespace, tunnel=self)
+
+    def decapsulate(self, walk: Walk, outer: Packet) -> None:
+        """Unwrap a packet that arrived for the UDP port (``vxlan_rcv``); it goes on through a queue of its own."""
+        walk.pay("vxlan_decapsulate", at=self.name)
+        if outer.inner is None:
+            walk.drop(f"{self.name} of {self.namespace.name} got a packet that carries none")
+            return
+        walk.defer(self._receive_inner, walk, outer.inner)
+
+    def _receive_inner(self, walk: Walk, packet: Packet) -> None:
+        """What ``gro_cells`` hands up: a second NAPI on the same core."""
+        walk.pay("gro_cells", at=self.name)
+        packet.forget_connection()
+        packet.mark = 0
+        self.receive(walk, packet)

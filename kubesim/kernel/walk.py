@@ -1,0 +1,247 @@
+"""A packet's walk over kernel state, and the path it leaves: which operations were done, where, and how often."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.packet import Packet
+
+
+class Context(StrEnum):
+    """Who does an operation, and so whose time it takes."""
+
+    PROCESS = "process"
+    SOFTIRQ = "softirq"
+    NIC = "nic"
+    WIRE = "wire"
+    PORT = "port"
+
+
+class Hop(NamedTuple):
+    """An operation done ``count`` times on one packet.
+
+    ``count`` is in the operation's own items: rules tested, buckets looked through, frames. ``size_bytes`` is what an
+    operation that touches the data touches.
+    """
+
+    host: str
+    context: Context
+    operation: str
+    count: int
+    size_bytes: int
+    at: str
+
+
+class HookVisit(NamedTuple):
+    """A netfilter hook the packet passed, as a trace in the kernel would show it."""
+
+    host: str
+    family: str
+    hook: str
+    in_device: str | None
+    out_device: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The choice of one real server out of several, made once for a connection.
+
+    Parameters
+    ----------
+    destination, port
+        The server chosen.
+    hops_before
+        How many of the path's hops came before the choice was made.
+    interval
+        The part of [0, 1) in which the flow's random number leads to this same choice; None where no chance is
+        involved.
+    schedule
+        Where a scheduler decides from its own state: the function that decides for one more connection from
+        ``(source, source port)``; None where it is chance.
+    is_sticky
+        Whether later connections of the same client will go the same way.
+    """
+
+    destination: str
+    port: int
+    hops_before: int
+    interval: tuple[float, float] | None = None
+    schedule: Callable[[str, int], tuple[str, int]] | None = None
+    is_sticky: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Everything that happened to one packet.
+
+    Parameters
+    ----------
+    hops
+        The operations in order.
+    hooks
+        The netfilter hooks passed, in order.
+    rules_tested
+        Rules tested per host, table and hook: ``(host, "nat/PREROUTING") -> 10007``.
+    delivered_to
+        Name of the namespace that got the packet, None if none did.
+    reason
+        Why the packet got nowhere, None if it arrived.
+    packet
+        The packet with its headers as they were at the end.
+    decision
+        The choice of a server, where there was one.
+    """
+
+    hops: tuple[Hop, ...]
+    hooks: tuple[HookVisit, ...]
+    rules_tested: dict[tuple[str, str], int]
+    delivered_to: str | None
+    reason: str | None
+    packet: Packet
+    decision: Decision | None
+
+
+class Chance:
+    """A flow's random number, spent piece by piece on the random decisions it meets.
+
+    Each decision cuts the interval in which the number is known to lie; one uniform number is enough for a whole
+    chain of ``statistic`` rules, and the choice is the same as if each had drawn its own.
+
+    Parameters
+    ----------
+    number
+        Uniform in [0, 1).
+    server
+        The real server that a scheduler has already chosen for this flow, if one has.
+    """
+
+    __slots__ = ("high", "low", "number", "server")
+
+    def __init__(self, number: float = 0.0, server: tuple[str, int] | None = None) -> None:
+        self.number = number
+        self.server = server
+        self.low = 0.0
+        self.high = 1.0
+
+    def happens(self, probability: float) -> bool:
+        """Whether something of this probability happens."""
+        threshold = self.low + probability * (self.high - self.low)
+        if self.number < threshold:
+            self.high = threshold
+            return True
+        self.low = threshold
+        return False
+
+    def pick(self, ways: int) -> int:
+        """One of so many equally likely ways."""
+        width = (self.high - self.low) / ways
+        way = min(ways - 1, int((self.number - self.low) / width))
+        self.low, self.high = self.low + way * width, self.low + (way + 1) * width
+        return way
+
+
+class Walk:
+    """The way of one packet through kernel state.
+
+    Work that the kernel puts into a queue (a backlog, a wire) is put into ``_pending`` here too, so that a long way is
+    no deep recursion.
+
+    Parameters
+    ----------
+    chance
+        The flow's random number.
+    materialise
+        Called with each address the packet is sent to, before state is asked about it: builds what is built only
+        when first used.
+    stop_at_decision
+        End the walk as soon as a server is chosen.
+    """
+
+    def __init__(
+        self,
+        chance: Chance | None = None,
+        materialise: Callable[[str], None] = lambda _address: None,
+        *,
+        to_process: bool = True,
+        stop_at_decision: bool = False,
+    ) -> None:
+        self.chance = chance or Chance()
+        self.materialise = materialise
+        self.to_process = to_process
+        self.host = ""
+        self.context = Context.PROCESS
+        self._stop_at_decision = stop_at_decision
+        self._hops: list[Hop] = []
+        self._hooks: list[HookVisit] = []
+        self._rules_tested: dict[tuple[str, str], int] = {}
+        self._pending: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+        self._delivered_to: str | None = None
+        self._reason: str | None = None
+        self._decision: Decision | None = None
+
+    def pay(self, operation: str, count: int = 1, size_bytes: int = 0, at: str = "") -> None:
+        """Note an operation."""
+        self._hops.append(Hop(self.host, self.context, operation, count, size_bytes, at))
+
+    def note_hook(self, family: str, hook: str, in_device: str | None, out_device: str | None) -> None:
+        """Note a netfilter hook."""
+        self._hooks.append(HookVisit(self.host, family, hook, in_device, out_device))
+
+    def note_rules(self, table_and_hook: str, tested: int) -> None:
+        """Note how many rules were tested."""
+        key = (self.host, table_and_hook)
+        self._rules_tested[key] = self._rules_tested.get(key, 0) + tested
+
+    def defer(self, work: Callable[..., None], *arguments: object) -> None:
+        """Put work into a queue, as a hand-off to softirq or to another host does."""
+        self._pending.append((work, arguments))
+
+    def drop(self, reason: str) -> None:
+        """End the walk without delivery."""
+        self._reason = reason
+
+    def deliver(self, namespace: Namespace) -> None:
+        """End the walk at a socket."""
+        self._delivered_to = namespace.name
+
+    def decide(
+        self,
+        destination: str,
+        port: int,
+        *,
+        schedule: Callable[[str, int], tuple[str, int]] | None = None,
+        is_sticky: bool = False,
+    ) -> None:
+        """Note that a server was chosen for the connection."""
+        interval = None if schedule else (self.chance.low, self.chance.high)
+        self._decision = Decision(destination, port, len(self._hops), interval, schedule, is_sticky)
+        if not self._stop_at_decision:
+            self.materialise(destination)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do because a decision was all that was asked for."""
+        return self._stop_at_decision and self._decision is not None
+
+    def run(self, packet: Packet) -> Path:
+        """Work the queue off and give the path."""
+        while self._pending and not self.is_over:
+            work, arguments = self._pending.popleft()
+            work(*arguments)
+        if self._delivered_to is None and self._reason is None and not self.is_over:
+            self._reason = "the packet was consumed without reaching a socket"
+        return Path(
+            tuple(self._hops),
+            tuple(self._hooks),
+            self._rules_tested,
+            self._delivered_to,
+            self._reason,
+            packet,
+            self._decision,
+        )

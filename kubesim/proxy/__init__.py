@@ -1,0 +1,54 @@
+"""Service proxies: programs that write kernel state so that packets for Services find an endpoint.
+
+Each proxy is one module; its file name is its name. The module has a class ``Plugin`` as :class:`ServiceProxy` says.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from kubesim import plugins
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from kubesim.cluster import Cluster, Node
+    from kubesim.kernel.namespace import Namespace
+
+
+class ServiceProxy(Protocol):
+    """What a proxy's ``Plugin`` class is.
+
+    It is made once for a cluster with ``Plugin(cluster, settings)`` and then writes one node after the other, so that
+    what all nodes have in common can be shared.
+    """
+
+    Settings: ClassVar[type[BaseModel]]
+    """Its settings, checked by pydantic."""
+
+    is_headless: ClassVar[bool]
+    """Whether Services have no virtual address, so that clients choose an endpoint themselves, by name."""
+
+    def __init__(self, cluster: Cluster, settings: Any) -> None:
+        """Read the cluster."""
+
+    def install(self, namespace: Namespace, node: Node) -> None:
+        """Write the state of a node into its root namespace."""
+
+
+def proxy_names() -> list[str]:
+    """Names of all proxies."""
+    return plugins.plugin_names(sys.modules[__name__])
+
+
+def proxy_class(name: str) -> type[ServiceProxy]:
+    """The proxy of this name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found: type[ServiceProxy] = plugins.load_plugin(sys.modules[__name__], name, "service proxy")
+    return found

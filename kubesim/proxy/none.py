@@ -1,0 +1,30 @@
+"""No proxy at all: Services have no virtual address; a name leads straight to the pods, as with headless Services."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from kubesim.cluster import Cluster, Node
+    from kubesim.kernel.namespace import Namespace
+
+
+class Settings(BaseModel):
+    """There is nothing to set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugin:
+    """Writes nothing."""
+
+    Settings: ClassVar[type[BaseModel]] = Settings
+    is_headless: ClassVar[bool] = True
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        """Take note of nothing."""
+
+    def install(self, namespace: Namespace, node: Node) -> None:
+        """Leave the node as it is."""

@@ -1,0 +1,106 @@
+"""A cluster brought up: every node a kernel, wired by the CNI plugin and programmed by the service proxy.
+
+Nodes and pods are built when a packet first needs them, so that a cluster of a hundred thousand pods is ready at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.address import Prefix
+from kubesim.kernel.namespace import Host, Namespace
+from kubesim.kernel.nic import Ethernet, Nic
+from kubesim.kernel.route import Route
+
+if TYPE_CHECKING:
+    from kubesim.cluster import Cluster, Node, Pod
+    from kubesim.cni import CniPlugin
+    from kubesim.proxy import ServiceProxy
+
+
+class Deployment:
+    """The kernel state of a cluster.
+
+    Parameters
+    ----------
+    cluster
+        What exists.
+    cni
+        The plugin that wires it.
+    proxy
+        The proxy that programs Services.
+    node_cidr
+        The network of the nodes; its first address is the gateway to the rest of the world.
+    mtu
+        MTU of that network in bytes.
+    has_tunnel_offload
+        Whether cards cut packets inside tunnels.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cni: CniPlugin,
+        proxy: ServiceProxy,
+        node_cidr: str,
+        mtu: int,
+        *,
+        has_tunnel_offload: bool = True,
+    ) -> None:
+        self.cluster = cluster
+        self.cni = cni
+        self.proxy = proxy
+        self._network = ipaddress.IPv4Network(node_cidr)
+        self._mtu = mtu
+        self._has_tunnel_offload = has_tunnel_offload
+        self._hosts: dict[str, Host] = {}
+        self._nodes_by_address = {node.address: node for node in cluster.nodes}
+        self._ethernet = Ethernet(gateway=str(self._network[1]), find=self._plug_in)
+
+    def host(self, name: str) -> Host:
+        """The machine of a node, built when first asked for."""
+        if name not in self._hosts:
+            self._build(self.cluster.node(name))
+        return self._hosts[name]
+
+    def namespace(self, pod: Pod) -> Namespace:
+        """The namespace a pod's processes are in, wired when first asked for."""
+        host = self.host(pod.node)
+        if pod.is_host_network:
+            return host.root
+        return host.namespaces.get(pod.full_name) or self.cni.attach(host.root, pod)
+
+    def materialise(self, address: str) -> None:
+        """Build whoever has an address."""
+        pod = self.cluster.pod_at(address)
+        if pod is not None:
+            self.namespace(pod)
+
+    def forget_connections(self) -> None:
+        """Flush what remembers connections on all nodes."""
+        for host in self._hosts.values():
+            host.forget_connections()
+
+    def pod_name(self, namespace_name: str | None, address: str) -> str | None:
+        """Which pod a packet was delivered to: by namespace, or by address for pods on the host network."""
+        if namespace_name is None or "/" in namespace_name:
+            return namespace_name
+        sharing = [pod for pod in self.cluster.pods if pod.is_host_network and pod.address == address]
+        return sharing[0].full_name if len(sharing) == 1 else namespace_name
+
+    def _plug_in(self, address: str) -> None:
+        """Build the node with an address on the nodes' network."""
+        node = self._nodes_by_address.get(address)
+        if node is not None:
+            self.host(node.name)
+
+    def _build(self, node: Node) -> None:
+        host = Host(node.name)
+        self._hosts[node.name] = host
+        nic = Nic(host.root, "eth0", self._mtu, self._ethernet, has_tunnel_offload=self._has_tunnel_offload)
+        host.root.add_address(nic, f"{node.address}/{self._network.prefixlen}")
+        host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=str(self._network[1])))
+        self._ethernet.plug_in(nic)
+        self.cni.install(host.root, node, nic)
+        self.proxy.install(host.root, node)
