@@ -145,9 +145,7 @@ def _fleet(
         endpoints=spec.endpoints,
         nodes=tuple(nodes),
         first_service_ip=service_pool.take_block(spec.services),
-        first_pod_ips=tuple(
-            pools[node.name].take_block(share) for node, share in zip(nodes, shares, strict=True)
-        ),
+        first_pod_ips=tuple(pools[node.name].take_block(share) for node, share in zip(nodes, shares, strict=True)),
     )
 
 

@@ -108,7 +108,9 @@ class Cluster:
         namespace, _, bare = name.rpartition("/")
         found = [pod for pod in self._pods_by_bare_name.get(bare, ()) if not namespace or pod.namespace == namespace]
         if not found:
-            found = [pod for pod in self.pods if pod.owner == bare and (not namespace or pod.namespace == namespace)][:1]
+            found = [pod for pod in self.pods if pod.owner == bare and (not namespace or pod.namespace == namespace)][
+                :1
+            ]
         if not found and self.fleet is not None and namespace in ("", NAMESPACE):
             made = self.fleet.pod_named(bare)
             found = [made] if made is not None else []
@@ -137,7 +139,9 @@ class Cluster:
         if "/" in name:
             namespace, _, bare = name.partition("/")
         namespace = namespace.removesuffix(".svc.cluster.local").removesuffix(".svc")
-        found = [one for one in self._services_by_bare_name.get(bare, ()) if not namespace or one.namespace == namespace]
+        found = [
+            one for one in self._services_by_bare_name.get(bare, ()) if not namespace or one.namespace == namespace
+        ]
         if not found and self.fleet is not None and namespace in ("", NAMESPACE):
             index = self.fleet.service_index(bare)
             found = [self.fleet.service(index)] if index is not None else []

@@ -52,7 +52,11 @@ def listed_endpoints(manifests: Manifests, moved: Mapping[str, str]) -> _Listed:
                 is_serving = is_ready if state.serving is None else state.serving
                 ports.setdefault(port.name, []).extend(
                     Endpoint(
-                        moved.get(address, address), port.port or 0, endpoint.node_name, is_ready, is_serving,
+                        moved.get(address, address),
+                        port.port or 0,
+                        endpoint.node_name,
+                        is_ready,
+                        is_serving,
                         bool(state.terminating),
                     )
                     for address in endpoint.addresses[:1]
@@ -60,7 +64,9 @@ def listed_endpoints(manifests: Manifests, moved: Mapping[str, str]) -> _Listed:
     return {**listed, **from_slices}
 
 
-def endpoint_lists(services: Iterable[Service], pods: Iterable[Pod], listed: _Listed) -> dict[str, tuple[Endpoint, ...]]:
+def endpoint_lists(
+    services: Iterable[Service], pods: Iterable[Pod], listed: _Listed
+) -> dict[str, tuple[Endpoint, ...]]:
     """The endpoints of every Service port, by its name.
 
     Raises

@@ -6,19 +6,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from kubesim.cluster import objects
 from kubesim.errors import InputError
+from kubesim.files import parse_yaml_stream, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _Object = TypeVar("_Object", bound=objects.KubernetesObject)
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass
@@ -78,25 +76,8 @@ def read_manifests(files: Iterable[Path]) -> Manifests:
 
 def _documents(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a file, with where it stands."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read {file}: {reason}") from None
-    try:
-        for number, document in enumerate(yaml.load_all(text, Loader=_LOADER), start=1):
-            yield from _objects(document, f"{file}, document {number}")
-    except yaml.YAMLError as error:
-        raise InputError(f"{file}{yaml_error_place(error)}") from None
-
-
-def yaml_error_place(error: yaml.YAMLError) -> str:
-    """Say on which line YAML went wrong, and how."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is not YAML"
-    if mark is None:
-        return f": {problem}"
-    return f", line {mark.line + 1}, column {mark.column + 1}: {problem}"
+    for place, document in parse_yaml_stream(read_text(file), str(file)):
+        yield from _objects(document, place)
 
 
 def _objects(document: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from typing import TYPE_CHECKING
 
 from kubesim.cluster.addresses import AddressPool, pod_ranges
@@ -89,6 +90,6 @@ def _covering(ranges: Mapping[str, str]) -> str:
 def _check_apart(ranges: list[tuple[str, str]]) -> None:
     """Refuse ranges that overlap; sorted by address, only neighbours can."""
     networks = sorted((ipaddress.IPv4Network(text), name) for name, text in ranges)
-    for (lower, lower_name), (upper, upper_name) in zip(networks, networks[1:], strict=False):
+    for (lower, lower_name), (upper, upper_name) in itertools.pairwise(networks):
         if lower.overlaps(upper):
             raise InputError(f"{lower_name} {lower} overlaps {upper_name} {upper}")

@@ -80,7 +80,10 @@ def put_on_nodes(planned: Iterable[PlannedPod], nodes: Iterable[str]) -> Counter
 
 
 def make_pods(
-    planned: Iterable[PlannedPod], nodes: Mapping[str, Node], pools: Mapping[str, AddressPool], services: Iterable[Service]
+    planned: Iterable[PlannedPod],
+    nodes: Mapping[str, Node],
+    pools: Mapping[str, AddressPool],
+    services: Iterable[Service],
 ) -> list[Pod]:
     """Pod records; each pod without an address gets one of its node's.
 

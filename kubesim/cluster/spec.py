@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path  # noqa: TC003 - pydantic reads it at run time
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -35,12 +35,16 @@ class ClusterSpec(BaseModel):
     nodes: int | None = Field(
         default=None, ge=1, le=5000, description="number of nodes; 3 where neither this nor a manifest says"
     )
-    services: int = Field(default=0, ge=0, le=250_000, description="Services made by number, besides those of manifests")
+    services: int = Field(
+        default=0, ge=0, le=250_000, description="Services made by number, besides those of manifests"
+    )
     endpoints: int = Field(default=1, ge=0, le=5000, description="endpoints of each Service made by number")
     endpoint_nodes: list[str] | None = Field(
         default=None, description="nodes that the pods of Services made by number are put on, in turn; all by default"
     )
-    pod_cidr: Cidr | None = Field(default=None, description="range of pod addresses; 10.244.0.0/16, or larger if needed")
+    pod_cidr: Cidr | None = Field(
+        default=None, description="range of pod addresses; 10.244.0.0/16, or larger if needed"
+    )
     service_cidr: Cidr = Field(default="10.96.0.0/12", description="range of virtual addresses")
     node_cidr: Cidr = Field(default="192.168.0.0/16", description="range of node addresses")
 

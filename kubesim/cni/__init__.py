@@ -25,7 +25,7 @@ class CniPlugin(Protocol):
     they are one and the same pod, but on nothing else.
     """
 
-    Settings: ClassVar[type[BaseModel]]
+    settings_model: ClassVar[type[BaseModel]]
     """Its settings, checked by pydantic."""
 
     pod_mtu: int

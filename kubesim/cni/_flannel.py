@@ -31,7 +31,9 @@ def install_rules(namespace: Namespace, node: Node, cluster: Cluster) -> None:
             Rule(Return(), Header(source=own, destination=pods), comment),
             Rule(Return(), Header(source=pods, destination=own), comment),
             Rule(Return(), Header(source=pods, destination=own, not_source=True), comment),
-            Rule(Masquerade(is_random=True), Header(source=pods, destination=_MULTICAST, not_destination=True), comment),
+            Rule(
+                Masquerade(is_random=True), Header(source=pods, destination=_MULTICAST, not_destination=True), comment
+            ),
             Rule(Masquerade(is_random=True), Header(source=pods, destination=pods, not_source=True), comment),
         ],
     )
@@ -45,4 +47,6 @@ def install_rules(namespace: Namespace, node: Node, cluster: Cluster) -> None:
     for name, base, chain in (("nat", "POSTROUTING", masquerade), ("filter", "FORWARD", forward)):
         table = Table.of(namespace, name)
         table.add_chain(chain)
-        table.chain(base).append(Rule(Jump(chain.name), matches=(_COMMENT if name == "nat" else Comment("flanneld forward"),)))
+        table.chain(base).append(
+            Rule(Jump(chain.name), matches=(_COMMENT if name == "nat" else Comment("flanneld forward"),))
+        )

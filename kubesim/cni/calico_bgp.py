@@ -28,7 +28,7 @@ class Settings(BaseModel):
 class Plugin:
     """Writes a /32 route for each pod here, and one for each other node's range, as BIRD would."""
 
-    Settings: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = Settings
 
     def __init__(self, cluster: Cluster, _settings: Settings, underlay_mtu: int) -> None:
         self._cluster = cluster

@@ -26,7 +26,7 @@ class Settings(BaseModel):
 class Plugin:
     """Writes ``cni0`` and a route for each other node; all nodes must be on one layer-2 network."""
 
-    Settings: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = Settings
 
     def __init__(self, cluster: Cluster, _settings: Settings, underlay_mtu: int) -> None:
         self._cluster = cluster

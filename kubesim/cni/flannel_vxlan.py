@@ -31,7 +31,7 @@ class Settings(BaseModel):
 class Plugin:
     """Writes ``cni0``, ``flannel.1``, and a route, a neighbour and a forwarding entry for each other node."""
 
-    Settings: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = Settings
 
     def __init__(self, cluster: Cluster, settings: Settings, underlay_mtu: int) -> None:
         self._cluster = cluster

@@ -36,7 +36,7 @@ class Device:
         self.addresses: list[str] = []
         namespace.add_device(self)
 
-    def transmit(self, walk: Walk, packet: Packet) -> None:
+    def transmit(self, walk: Walk, packet: Packet) -> None:  # noqa: ARG002 - what devices share
         """Send the packet, whose link-layer destination is set, out of the device."""
         walk.drop(f"{self.name} of {self.namespace.name} does not send packets")
 

@@ -86,9 +86,7 @@ def _forward(walk: Walk, packet: Packet, device: Device) -> None:
         walk.drop(f"time to live exceeded in {namespace.name}: the packet goes in circles")
         return
     walk.pay("ip_forward", at=f"{device.name}>{route.device.name}")
-    if namespace.hooks.run(
-        walk, packet, Hook.FORWARD, namespace, in_device=device.name, out_device=route.device.name
-    ):
+    if namespace.hooks.run(walk, packet, Hook.FORWARD, namespace, in_device=device.name, out_device=route.device.name):
         _output(walk, packet, namespace, route, in_device=device)
 
 
@@ -125,10 +123,9 @@ def _route(walk: Walk, packet: Packet, namespace: Namespace) -> Route | None:
     """Look up where a packet that starts here goes."""
     walk.pay("route_lookup", at=namespace.name)
     route = namespace.routes.lookup(packet.destination)
-    if route is None or route.device is None:
-        if not namespace.is_local(packet.destination):
-            walk.drop(f"no route to {packet.destination} in {namespace.name}: network unreachable")
-            return None
+    if (route is None or route.device is None) and not namespace.is_local(packet.destination):
+        walk.drop(f"no route to {packet.destination} in {namespace.name}: network unreachable")
+        return None
     return route
 
 

@@ -10,13 +10,14 @@ from kubesim.kernel.netfilter.hooks import Hooks
 from kubesim.kernel.route import Route, RoutingTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from kubesim.kernel.device import Device
     from kubesim.kernel.ipvs.virtual_server import Ipvs
     from kubesim.kernel.netfilter.conntrack import Conntrack
-    from kubesim.kernel.netfilter.iptables import Table
     from kubesim.kernel.netfilter.ipset import IpSet
+    from kubesim.kernel.netfilter.iptables import Table
     from kubesim.kernel.netfilter.nat import Nat
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
@@ -80,7 +81,7 @@ class Namespace:
         self.is_forwarding = False
         self.is_bridge_nf_call_iptables = False
         self._local: dict[str, Device] = {}
-        self._shared_local: list[tuple[Device, Set[str]]] = []
+        self._shared_local: list[tuple[Device, AbstractSet[str]]] = []
         self.loopback = Loopback(self)
         self.add_address(self.loopback, "127.0.0.1/8")
 
@@ -96,7 +97,7 @@ class Namespace:
         if length:
             self.routes.add(Route(Prefix(address), device, source=host_address))
 
-    def add_local_addresses(self, device: Device, addresses: Set[str]) -> None:
+    def add_local_addresses(self, device: Device, addresses: AbstractSet[str]) -> None:
         """Give a device many addresses at once, shared with other namespaces that have the same."""
         self._shared_local.append((device, addresses))
 

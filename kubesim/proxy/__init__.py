@@ -24,7 +24,7 @@ class ServiceProxy(Protocol):
     what all nodes have in common can be shared.
     """
 
-    Settings: ClassVar[type[BaseModel]]
+    settings_model: ClassVar[type[BaseModel]]
     """Its settings, checked by pydantic."""
 
     is_headless: ClassVar[bool]

@@ -26,8 +26,7 @@ class KubeProxySettings(BaseModel):
     )
     service_order_seed: int | None = Field(
         default=None,
-        description="order of Services in the rules: sorted by name if not given, else a random one drawn with this seed; "
-        "a real kube-proxy writes them in random order",
+        description="order of Services in the rules: sorted by name, or, as a real kube-proxy has it, random, with this seed",
     )
 
     @property

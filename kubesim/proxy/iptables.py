@@ -58,7 +58,7 @@ class Settings(KubeProxySettings):
 class Plugin:
     """Writes the tables ``nat`` and ``filter``."""
 
-    Settings: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
@@ -161,7 +161,9 @@ class _RuleSet:
         for endpoint in endpoints:
             place = f"{endpoint.address}:{endpoint.port}"
             endpoint_chain = f"KUBE-SEP-{digest(f'{name}{port.protocol}{place}', 16)}"
-            self._builders[endpoint_chain] = partial(self._endpoint_chain, endpoint_chain, name, service, port, endpoint)
+            self._builders[endpoint_chain] = partial(
+                self._endpoint_chain, endpoint_chain, name, service, port, endpoint
+            )
             names.append((self._comment(f"{name} -> {place}"), endpoint_chain))
         if service.affinity_timeout_s is not None:
             rules += [Rule(Jump(to), matches=(*comment, RecentlySeen(to))) for comment, to in names]
@@ -185,9 +187,7 @@ class _RuleSet:
         matches = (Comment(f"{name} cluster IP"), DestinationPort(port.protocol, port.port))
         return [Rule(Jump("KUBE-MARK-MASQ"), header, matches)]
 
-    def _endpoint_chain(
-        self, chain: str, name: str, service: Service, port: ServicePort, endpoint: Endpoint
-    ) -> Chain:
+    def _endpoint_chain(self, chain: str, name: str, service: Service, port: ServicePort, endpoint: Endpoint) -> Chain:
         """Masquerade what an endpoint sends to itself, then translate the destination."""
         comment = self._comment(name)
         note: tuple[Match, ...] = (RecentlySeen(chain, is_set=True),) if service.affinity_timeout_s is not None else ()
@@ -246,9 +246,7 @@ def _fixed_chains(mark: int) -> dict[str, dict[str, Chain]]:
                 [
                     Rule(Return(), matches=(Mark(mark, mark, is_inverted=True),)),
                     Rule(SetMark(mark, 0)),
-                    Rule(
-                        Masquerade(is_random=True), matches=(Comment("kubernetes service traffic requiring SNAT"),)
-                    ),
+                    Rule(Masquerade(is_random=True), matches=(Comment("kubernetes service traffic requiring SNAT"),)),
                 ],
             ),
             Chain("KUBE-MARK-MASQ", [Rule(SetMark(mark, mark))]),

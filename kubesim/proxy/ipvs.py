@@ -14,7 +14,7 @@ from kubesim.kernel.dummy import Dummy
 from kubesim.kernel.ipvs.schedulers import SCHEDULERS, RealServer
 from kubesim.kernel.ipvs.virtual_server import Ipvs, ServiceKey, VirtualService
 from kubesim.kernel.netfilter.chain import Chain
-from kubesim.kernel.netfilter.ipset import Entry, IpSet
+from kubesim.kernel.netfilter.ipset import IpSet
 from kubesim.kernel.netfilter.iptables import Table
 from kubesim.kernel.netfilter.matches import AddressType, Comment, ConnectionState, InSet, Mark
 from kubesim.kernel.netfilter.rule import Header, Match, Rule
@@ -45,7 +45,7 @@ class Settings(KubeProxySettings):
 class Plugin:
     """Binds virtual addresses to ``kube-ipvs0``, makes virtual services, and writes the fixed rules around them."""
 
-    Settings: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
@@ -57,7 +57,7 @@ class Plugin:
         self._addresses = frozenset(key.address for key in self._ports)
         self._bucket_sizes = dict(Counter(key.bucket for key in self._ports))
         self._sets = [
-            IpSet("KUBE-CLUSTER-IP", "hash:ip,port", frozenset(map(tuple, self._ports))),
+            IpSet("KUBE-CLUSTER-IP", "hash:ip,port", frozenset((*key,) for key in self._ports)),
             IpSet("KUBE-LOAD-BALANCER", "hash:ip,port"),
             IpSet("KUBE-EXTERNAL-IP", "hash:ip,port"),
             IpSet("KUBE-EXTERNAL-IP-LOCAL", "hash:ip,port"),
@@ -187,9 +187,11 @@ class _LocalEndpoints:
         is_in_fleet = fleet is not None and fleet.endpoints > 0 and any(n.name == self._node for n in fleet.nodes)
         return bool(self._given) or is_in_fleet
 
-    def __contains__(self, entry: Entry) -> bool:
+    def __contains__(self, entry: object) -> bool:
         if entry in self._given:
             return True
+        if not isinstance(entry, tuple):
+            return False
         destination, protocol, port, source = entry
         fleet = self._cluster.fleet
         if destination != source or fleet is None or (protocol, port) != ("tcp", TARGET_PORT):

@@ -62,7 +62,7 @@ class Settings(KubeProxySettings):
 class Plugin:
     """Writes the table ``ip kube-proxy``."""
 
-    Settings: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:

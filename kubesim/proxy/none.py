@@ -20,7 +20,7 @@ class Settings(BaseModel):
 class Plugin:
     """Writes nothing."""
 
-    Settings: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = True
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:

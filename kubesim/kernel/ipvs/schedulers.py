@@ -31,7 +31,7 @@ class RealServer:
 
     @property
     def overhead(self) -> int:
-        """Load as lc and wlc see it: an active connection counts as 256 inactive ones (``ip_vs_dest_conn_overhead``)."""
+        """Load as lc and wlc see it: an active connection counts as 256 idle ones (``ip_vs_dest_conn_overhead``)."""
         return (self.active_connections << 8) + self.inactive_connections
 
 

@@ -1,4 +1,4 @@
-"""Connection tracking: one entry per connection, found by the tuple of either direction (net/netfilter/nf_conntrack_core.c)."""
+"""Connection tracking: one entry per connection, found by the tuple of either direction (nf_conntrack_core.c)."""
 
 from __future__ import annotations
 

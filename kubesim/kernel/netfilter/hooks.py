@@ -86,7 +86,4 @@ class Hooks:
             return True
         walk.note_hook("inet", hook.lower(), in_device, out_device)
         call = HookCall(hook, namespace, in_device, out_device)
-        for _, _, function in functions:
-            if function(walk, packet, call) is Verdict.STOP or walk.is_over:
-                return False
-        return True
+        return not any(function(walk, packet, call) is Verdict.STOP or walk.is_over for _, _, function in functions)

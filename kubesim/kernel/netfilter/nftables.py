@@ -14,7 +14,8 @@ from kubesim.kernel.netfilter.rule import Probe
 from kubesim.kernel.netfilter.traversal import State, Traversal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
@@ -75,7 +76,7 @@ class DestinationIn:
     """``ip daddr @SET``."""
 
     operation: ClassVar[str] = SET_LOOKUP
-    addresses: Set[str]
+    addresses: AbstractSet[str]
 
     def probability(self, probe: Probe, _state: State) -> float:
         """Look the destination up."""
@@ -118,7 +119,9 @@ class IsService:
     def probability(self, probe: Probe, _state: State) -> float:
         """Compare destination, protocol and port."""
         packet = probe.packet
-        return float((packet.destination, packet.protocol, packet.destination_port) == (self.address, self.protocol, self.port))
+        return float(
+            (packet.destination, packet.protocol, packet.destination_port) == (self.address, self.protocol, self.port)
+        )
 
 
 def service_key(packet: Packet) -> tuple[str, str, int]:

@@ -1,0 +1,200 @@
+"""Cost sets: what an operation costs on some kernel and machine, and how we know."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from kubesim.errors import InputError, did_you_mean
+from kubesim.files import YamlDocument, parse_yaml, read_text
+
+DEFAULT_COST_SET = "published-x86-server"
+
+
+class Kind(StrEnum):
+    """How a number is known, the weakest first."""
+
+    ASSUMED = "assumed"
+    DERIVED = "derived"
+    PUBLISHED = "published"
+    MEASURED = "measured"
+    GIVEN = "given"
+
+    @property
+    def strength(self) -> int:
+        """0 for the weakest."""
+        return list(Kind).index(self)
+
+
+class Number(BaseModel):
+    """A number of a cost set, with its evidence.
+
+    Parameters
+    ----------
+    value
+        In the unit that the name of its field ends with.
+    kind
+        How it is known.
+    source
+        From where.
+    uncertainty
+        Standard error relative to the value, where it is known.
+    above
+        For a price per item: for the items above this many.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float = Field(ge=0)
+    kind: Kind
+    source: str = Field(min_length=1)
+    uncertainty: float | None = Field(default=None, ge=0)
+    above: int = Field(default=0, ge=0)
+
+
+def _steps(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class Operation(BaseModel):
+    """What one operation costs: ``fixed_ns + ns_per_byte · bytes + ns_per_item · items``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    what: str = ""
+    fixed_ns: Number | None = None
+    ns_per_byte: Number | None = None
+    ns_per_item: Annotated[list[Number], BeforeValidator(_steps)] = []
+    spread: Number | None = None
+
+    def price_ns(self, items: int, size_bytes: int) -> float:
+        """The mean cost of doing it once over so many items and bytes, in nanoseconds."""
+        price = self.fixed_ns.value if self.fixed_ns is not None else 0.0
+        if self.ns_per_byte is not None:
+            price += self.ns_per_byte.value * size_bytes
+        steps = self.ns_per_item
+        for step, following in zip(steps, [*steps[1:], None], strict=True):
+            end = items if following is None else min(items, following.above)
+            price += step.value * max(0, end - step.above)
+        return price
+
+    def numbers(self) -> list[tuple[str, Number]]:
+        """Its numbers by the name of their field."""
+        found = [("fixed_ns", self.fixed_ns), ("ns_per_byte", self.ns_per_byte), ("spread", self.spread)]
+        steps = [
+            (f"ns_per_item above {step.above}" if step.above else "ns_per_item", step) for step in self.ns_per_item
+        ]
+        return [(name, number) for name, number in found if number is not None] + steps
+
+
+class CostSet(BaseModel):
+    """Prices of operations on one kernel and machine.
+
+    Parameters
+    ----------
+    name
+        Its name, that of its file.
+    title, machine, kernel
+        Where the prices hold.
+    sources
+        Full names of the sources that numbers refer to.
+    default_spread
+        Standard deviation over mean for operations that have none of their own.
+    operations
+        Prices by name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str = ""
+    machine: str = ""
+    kernel: str = ""
+    extends: str | None = None
+    sources: dict[str, str] = {}
+    default_spread: Number
+    operations: dict[str, Operation]
+
+    def operation(self, name: str) -> Operation:
+        """The prices of an operation.
+
+        Raises
+        ------
+        InputError
+            If the set has none.
+        """
+        found = self.operations.get(name)
+        if found is None:
+            raise InputError(f"cost set {self.name} has no price for {name!r}: {did_you_mean(name, self.operations)}")
+        return found
+
+    def price_ns(self, operation: str, items: int = 1, size_bytes: int = 0) -> int:
+        """The mean cost of an operation in whole nanoseconds."""
+        return round(self.operation(operation).price_ns(items, size_bytes))
+
+    def spread(self, operation: str) -> float:
+        """Standard deviation over mean of an operation's cost."""
+        own = self.operation(operation).spread
+        return (self.default_spread if own is None else own).value
+
+    def with_operations(self, operations: dict[str, Operation]) -> CostSet:
+        """A set with some operations added or replaced."""
+        return self.model_copy(update={"operations": {**self.operations, **operations}})
+
+
+def cost_set_names() -> list[str]:
+    """Names of the sets that come with kubesim."""
+    folder = resources.files("kubesim.cost") / "sets"
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_cost_set(name: str, base: Path | None = None) -> CostSet:
+    """Load a cost set by name, or from a file.
+
+    Parameters
+    ----------
+    name
+        A name as :func:`cost_set_names` gives it, or the path of a YAML file.
+    base
+        Directory that a path is relative to.
+
+    Raises
+    ------
+    InputError
+        If there is no such set, or the file is not one.
+    """
+    return _load(name, base, seen=())
+
+
+def _load(name: str, base: Path | None, seen: tuple[str, ...]) -> CostSet:
+    if name in seen:
+        raise InputError(f"cost set {name} extends itself: {' -> '.join((*seen, name))}")
+    document = _read(name, base)
+    raw = document.data
+    if not isinstance(raw, dict):
+        raise InputError(f"{document.place}: a cost set is a mapping")
+    raw.setdefault("name", Path(name).stem)
+    if raw.get("extends"):
+        parent = _load(str(raw["extends"]), base, (*seen, name)).model_dump(exclude_none=True)
+        operations = {**parent["operations"], **(raw.get("operations") or {})}
+        raw = {**parent, **raw, "operations": operations, "sources": {**parent["sources"], **raw.get("sources", {})}}
+    try:
+        return CostSet.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise document.error(first["loc"], first["msg"]) from None
+
+
+def _read(name: str, base: Path | None) -> YamlDocument:
+    """The file of a set."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name) if base is None else base / name
+        return parse_yaml(read_text(path), str(path))
+    if name not in cost_set_names():
+        raise InputError(f"there is no cost set {name!r}: {did_you_mean(name, cost_set_names())}")
+    text = (resources.files("kubesim.cost") / "sets" / f"{name}.yaml").read_text("utf-8")
+    return parse_yaml(text, f"cost set {name}")

@@ -1,0 +1,167 @@
+"""Reading YAML with line numbers, and writing files so that a half-written one is never seen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from kubesim.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read {path}: it is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """A YAML document and where its parts stand.
+
+    Parameters
+    ----------
+    place
+        What to call it in messages, such as its path.
+    data
+        What is in it.
+    """
+
+    place: str
+    data: Any
+    _root: yaml.Node | None
+
+    def line_of(self, keys: Sequence[str | int]) -> int | None:
+        """The line, from 1, of the part that a path of keys and positions leads to; of as much of it as there is."""
+        node = self._root
+        line: int | None = None
+        for key in keys:
+            following = _child(node, key)
+            if following is None:
+                break
+            line, node = following
+        return line
+
+    def error(self, keys: Sequence[str | int], message: str) -> InputError:
+        """An error that names file, line and field."""
+        line = self.line_of(keys)
+        where = self.place if line is None else f"{self.place}, line {line}"
+        field = ".".join(str(key) for key in keys)
+        return InputError(f"{where}: {field}: {message}" if field else f"{where}: {message}")
+
+
+def parse_yaml(text: str, place: str) -> YamlDocument:
+    """Parse one YAML document.
+
+    Raises
+    ------
+    InputError
+        If it is not YAML, with the line.
+    """
+    try:
+        root = yaml.compose(text, Loader=_LOADER)
+        data = yaml.load(text, Loader=_LOADER)  # noqa: S506 - the C twin of SafeLoader
+    except yaml.YAMLError as error:
+        raise InputError(f"{place}{yaml_problem(error)}") from None
+    return YamlDocument(place, data, root)
+
+
+def parse_yaml_stream(text: str, place: str) -> Iterator[tuple[str, Any]]:
+    """Parse all documents of a YAML stream, each with what to call it.
+
+    Raises
+    ------
+    InputError
+        If it is not YAML, with the line.
+    """
+    try:
+        for number, data in enumerate(yaml.load_all(text, Loader=_LOADER), start=1):
+            yield f"{place}, document {number}", data
+    except yaml.YAMLError as error:
+        raise InputError(f"{place}{yaml_problem(error)}") from None
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """On which line YAML went wrong, and how: the end of a message that begins with the file."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is not YAML"
+    return f": {problem}" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Have a file written under another name beside it, then renamed, so that readers see all of it or nothing.
+
+    Parameters
+    ----------
+    path
+        The file to be.
+    write
+        Writes the file at the path it is given.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    aside = Path(name)
+    try:
+        write(aside)
+        aside.chmod(0o666 & ~_umask())
+        aside.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as :func:`write_file` does."""
+
+    def write(aside: Path) -> None:
+        aside.write_text(text, encoding="utf-8")
+
+    write_file(path, write)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _child(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | None:
+    """The line and node of a mapping's key, or of a list's position."""
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            if name.value == str(key):
+                return name.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key].start_mark.line + 1, node.value[key]
+    return None

@@ -1,0 +1,1 @@
+"""One scenario: from its file to a plan, and from the trace to results."""

@@ -1,0 +1,54 @@
+"""Workloads: when messages are sent, by whom and to which Service, named as netperf names them.
+
+Each workload is one module; its file name is its name. The module has a class ``Plugin`` that is a
+:class:`Traffic`, holds its settings, and makes :class:`Messages`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import ClassVar, Protocol
+
+from kubesim import plugins
+from kubesim.workload._messages import Flows, MessageKind, Messages, Part, Script
+from kubesim.workload._traffic import Traffic, WorkloadContext
+
+__all__ = [
+    "Flows",
+    "MessageKind",
+    "Messages",
+    "Part",
+    "Script",
+    "Traffic",
+    "Workload",
+    "WorkloadContext",
+    "workload_class",
+    "workload_names",
+]
+
+
+class Workload(Protocol):
+    """What a workload's ``Plugin`` class is, besides a :class:`Traffic`."""
+
+    protocol: ClassVar[str]
+    """``tcp`` or ``udp``."""
+
+    def messages(self, context: WorkloadContext) -> Messages:
+        """Make the messages."""
+
+
+def workload_names() -> list[str]:
+    """Names of all workloads."""
+    return plugins.plugin_names(sys.modules[__name__], "_")
+
+
+def workload_class(name: str) -> type[Traffic]:
+    """The workload of this name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found: type[Traffic] = plugins.load_plugin(sys.modules[__name__], name, "workload", "_")
+    return found

@@ -1,0 +1,193 @@
+"""What a workload is made of: which message is sent in which flow, and when. No network, no cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from kubesim.cluster import Pod, Service, ServicePort
+
+NONE = -1
+
+INITIAL_RTO_NS = 1_000_000_000
+"""How long a lost SYN takes to be sent again (RFC 6298, TCP_TIMEOUT_INIT)."""
+
+MINIMUM_RTO_NS = 200_000_000
+"""How long a lost segment takes to be sent again where nothing follows it (TCP_RTO_MIN)."""
+
+FAST_RETRANSMIT_NS = 1_000_000
+"""How long a lost segment of a stream blocks its window: about a round trip under load (assumed)."""
+
+
+class Part(Enum):
+    """Which part of a packet's way a message stands for."""
+
+    WHOLE = auto()
+    DEPARTURE = auto()
+    """Until the packet has left the sender's card: after that its socket buffer is free for the next."""
+    ARRIVAL = auto()
+    """From the wire on."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageKind:
+    """A kind of packet that a workload sends.
+
+    Parameters
+    ----------
+    name
+        What it is called in results.
+    is_request
+        Whether it goes from client to server.
+    payload_bytes
+        What it carries.
+    is_opening
+        Whether it is the first packet of its flow.
+    from_process, to_process
+        Whether a process sends it and waits for it, or the kernel does both by itself.
+    work_ns
+        What the sending process computes before it sends, on its core.
+    part
+        Which part of the way it is played for.
+    """
+
+    name: str
+    is_request: bool
+    payload_bytes: int = 0
+    is_opening: bool = False
+    from_process: bool = True
+    to_process: bool = True
+    work_ns: int = 0
+    part: Part = Part.WHOLE
+
+
+@dataclass(frozen=True, eq=False)
+class Flows:
+    """The connections of a workload; ``f`` of them.
+
+    Parameters
+    ----------
+    client : array of int64, shape (f,)
+        Position of the client in ``Messages.clients``.
+    service : array of int64, shape (f,)
+        Position of the service port in ``Messages.services``.
+    source_port : array of int64, shape (f,)
+        The client's port.
+    """
+
+    client: npt.NDArray[np.int64]
+    service: npt.NDArray[np.int64]
+    source_port: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+
+@dataclass(frozen=True, eq=False)
+class Messages:
+    """A workload, ready to be sent; ``n`` messages, of which ``t`` pairs bound a transaction.
+
+    Parameters
+    ----------
+    protocol
+        ``tcp`` or ``udp``.
+    kinds
+        Kinds of message, in the order in which a new connection meets them.
+    clients, services
+        Who sends, and what they send to.
+    flows
+        The connections.
+    flow : array of int64, shape (n,)
+        Which connection each message is of.
+    thread : array of int64, shape (n,)
+        Which thread of client and server sends and receives it: a thread runs on one core.
+    script
+        Kind of each message, and which one it follows.
+    release_ns : array of int64, shape (n,)
+        As in :class:`kubesim.engine.Plan`.
+    first, last : array of int64, shape (t,)
+        First and last message of each transaction.
+    bytes_per_transaction
+        Payload that a transaction brings to its receivers.
+    """
+
+    protocol: str
+    kinds: tuple[MessageKind, ...]
+    clients: tuple[Pod, ...]
+    services: tuple[tuple[Service, ServicePort], ...]
+    flows: Flows
+    flow: npt.NDArray[np.int64]
+    thread: npt.NDArray[np.int64]
+    script: Script
+    release_ns: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    bytes_per_transaction: int
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+
+@dataclass(frozen=True, eq=False)
+class Script:
+    """Messages in the order in which they are numbered, and what each waits for; ``l`` of them.
+
+    Parameters
+    ----------
+    kind : array of int64, shape (l,)
+        Position of each step's kind.
+    after : array of int64, shape (l,)
+        The step whose end releases it; −1 for one that begins.
+    think_ns, timeout_ns : array of int64, shape (l,)
+        Time from the end, or the loss, of that step.
+    """
+
+    kind: npt.NDArray[np.int64]
+    after: npt.NDArray[np.int64]
+    think_ns: npt.NDArray[np.int64]
+    timeout_ns: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def tiled(self, times: int) -> Script:
+        """So many copies, one behind the other, that have nothing to do with each other."""
+        offset = np.repeat(np.arange(times, dtype=np.int64) * len(self), len(self))
+        after = np.tile(self.after, times)
+        return Script(
+            kind=np.tile(self.kind, times),
+            after=np.where(after == NONE, NONE, after + offset),
+            think_ns=np.tile(self.think_ns, times),
+            timeout_ns=np.tile(self.timeout_ns, times),
+        )
+
+    def chained(
+        self, times: int, begin: int, end: int, copies_per_chain: int, think_ns: int, timeout_ns: int
+    ) -> Script:
+        """As :meth:`tiled`, but step ``begin`` of a copy follows step ``end`` of the copy before.
+
+        Parameters
+        ----------
+        times
+            Copies in all.
+        begin, end
+            The steps that are joined.
+        copies_per_chain
+            After so many copies a new chain begins.
+        think_ns, timeout_ns
+            Time from the end, or the loss, of ``end`` to ``begin``.
+        """
+        tiled = self.tiled(times)
+        copies = np.arange(times, dtype=np.int64)
+        joined = copies[copies % copies_per_chain != 0]
+        begins = joined * len(self) + begin
+        tiled.after[begins] = (joined - 1) * len(self) + end
+        tiled.think_ns[begins] = think_ns
+        tiled.timeout_ns[begins] = timeout_ns
+        return tiled

@@ -1,0 +1,56 @@
+"""Open loop: connections arrive as a Poisson process, each makes a number of requests (keep-alive) and is closed."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from kubesim.units import NS_PER_S, NS_PER_US
+from kubesim.workload._messages import Messages
+from kubesim.workload._tcp import Conversation
+from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, targets
+
+
+class Plugin(RequestResponse):
+    """A thread per connection. A transaction is a request with its reply; the first one includes the handshake."""
+
+    protocol: ClassVar[str] = "tcp"
+    workload: Literal["poisson_connections"] = "poisson_connections"
+    connections: int = Field(default=1000, ge=1, le=100_000_000, description="connections in all")
+    rate_per_s: float = Field(default=1000, gt=0, le=1e9, description="connections per second, all clients together")
+    requests: int = Field(default=1, ge=1, le=1_000_000, description="requests of each connection")
+
+    def messages(self, context: WorkloadContext) -> Messages:
+        """Make the messages, connection by connection."""
+        services = targets(self, context, self.protocol)
+        conversation = Conversation(
+            self.requests,
+            self.request_bytes,
+            self.response_bytes,
+            work_ns=round(self.server_us * NS_PER_US),
+            think_ns=round(self.think_us * NS_PER_US),
+        )
+        one = conversation.script()
+        flows = np.arange(self.connections)
+        gaps = context.streams.generator("arrivals").exponential(NS_PER_S / self.rate_per_s, self.connections)
+        release_ns = np.zeros((self.connections, len(one)), np.int64)
+        release_ns[:, 0] = np.rint(np.cumsum(gaps)).astype(np.int64)
+        begins = flows[:, None] * len(one)
+        requests = begins + conversation.requests()
+        firsts = np.hstack([begins, requests[:, 1:]])
+        return Messages(
+            protocol=self.protocol,
+            kinds=conversation.kinds,
+            clients=context.clients,
+            services=services,
+            flows=make_flows(self, context, len(services), flows % len(context.clients)),
+            flow=np.repeat(flows, len(one)),
+            thread=np.repeat(flows, len(one)),
+            script=one.tiled(self.connections),
+            release_ns=release_ns.ravel(),
+            first=firsts.ravel(),
+            last=(requests + 1).ravel(),
+            bytes_per_transaction=self.request_bytes + self.response_bytes,
+        )

@@ -1,0 +1,57 @@
+"""netperf UDP_RR: as TCP_RR, but with datagrams, and nothing that opens or closes a connection."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from kubesim.units import NS_PER_MS, NS_PER_US
+from kubesim.workload._messages import NONE, MessageKind, Messages, Script
+from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, targets
+
+
+class Plugin(RequestResponse):
+    """One thread per flow; netperf would hang when a datagram is lost, here the client gives up after a time."""
+
+    protocol: ClassVar[str] = "udp"
+    workload: Literal["udp_rr"] = "udp_rr"
+    transactions: int = Field(default=1000, ge=1, le=100_000_000, description="transactions of each flow")
+    timeout_ms: float = Field(default=1000, gt=0, le=1e6, description="how long a client waits for a lost reply")
+
+    def messages(self, context: WorkloadContext) -> Messages:
+        """Make the messages, flow by flow."""
+        services = targets(self, context, self.protocol)
+        threads = np.arange(len(context.clients) * self.connections)
+        work_ns = round(self.server_us * NS_PER_US)
+        kinds = (
+            MessageKind("first_request", is_request=True, payload_bytes=self.request_bytes, is_opening=True),
+            MessageKind("first_reply", is_request=False, payload_bytes=self.response_bytes, work_ns=work_ns),
+            MessageKind("request", is_request=True, payload_bytes=self.request_bytes),
+            MessageKind("reply", is_request=False, payload_bytes=self.response_bytes, work_ns=work_ns),
+        )
+        steps = 2 * self.transactions
+        is_request = np.arange(steps) % 2 == 0
+        one = Script(
+            kind=np.where(np.arange(steps) < 2, 0, 2) + ~is_request,
+            after=np.arange(-1, steps - 1),
+            think_ns=np.where(is_request, round(self.think_us * NS_PER_US), 0),
+            timeout_ns=np.where(is_request, round(self.timeout_ms * NS_PER_MS), NONE),
+        )
+        script = one.tiled(len(threads))
+        requests = np.arange(0, len(script), 2)
+        return Messages(
+            protocol=self.protocol,
+            kinds=kinds,
+            clients=context.clients,
+            services=services,
+            flows=make_flows(self, context, len(services), threads % len(context.clients)),
+            flow=np.repeat(threads, steps),
+            thread=np.repeat(threads, steps),
+            script=script,
+            release_ns=np.zeros(len(script), np.int64),
+            first=requests,
+            last=requests + 1,
+            bytes_per_transaction=self.request_bytes + self.response_bytes,
+        )
