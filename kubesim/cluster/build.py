@@ -19,7 +19,6 @@ from kubesim.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from kubesim.cluster.records import Endpoint, Node, Service
     from kubesim.cluster.spec import ClusterSpec
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _FIRST_POD_ADDRESS = 2  # .0 is the tunnel endpoint's, .1 the bridge's
 
 
-def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), base: Path | None = None) -> Cluster:
+def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp") -> Cluster:
     """Build the cluster that a scenario describes.
 
     Parameters
@@ -36,8 +35,8 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), base: P
         Manifests, sizes and ranges.
     clients
         Pods to add, from which a workload sends.
-    base
-        Directory that manifest paths are relative to; the current one if not given.
+    fleet_protocol
+        Protocol of the Services that are made by number.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), base: P
     InputError
         If manifests make no sense, or ranges overlap or are too small.
     """
-    manifests = read_manifests(path if base is None else base / path for path in spec.manifests)
+    manifests = read_manifests(spec.manifests)
     labels = node_labels(spec, manifests)
     planned = [*plan_pods(manifests, labels), *clients]
     counts = put_on_nodes(planned, labels)
@@ -68,7 +67,7 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), base: P
     pods = make_pods(planned, by_name, pools, services)
     lists = endpoint_lists(services, pods, listed_endpoints(manifests, moved))
     pods += _implied_pods(lists, pods, by_name)
-    fleet = _fleet(spec, [by_name[name] for name in fleet_nodes], pools, service_pool)
+    fleet = _fleet(spec, [by_name[name] for name in fleet_nodes], pools, service_pool, fleet_protocol)
     _check_names(services, pods, fleet)
 
     notices = [manifests.notice()]
@@ -134,7 +133,7 @@ def _implied_pods(
 
 
 def _fleet(
-    spec: ClusterSpec, nodes: list[Node], pools: Mapping[str, AddressPool], service_pool: AddressPool
+    spec: ClusterSpec, nodes: list[Node], pools: Mapping[str, AddressPool], service_pool: AddressPool, protocol: str
 ) -> Fleet | None:
     if not spec.services:
         return None
@@ -146,6 +145,7 @@ def _fleet(
         nodes=tuple(nodes),
         first_service_ip=service_pool.take_block(spec.services),
         first_pod_ips=tuple(pools[node.name].take_block(share) for node, share in zip(nodes, shares, strict=True)),
+        protocol=protocol,
     )
 
 

@@ -28,6 +28,8 @@ class Fleet:
         Virtual address of the first Service; the others follow.
     first_pod_ips
         Per node, the address of the fleet's first pod there; the others follow.
+    protocol
+        Protocol of their ports.
     prefix
         What names begin with.
     """
@@ -37,7 +39,12 @@ class Fleet:
     nodes: tuple[Node, ...]
     first_service_ip: str
     first_pod_ips: tuple[str, ...]
+    protocol: str = "tcp"
     prefix: str = "svc"
+
+    @cached_property
+    def _ports(self) -> tuple[ServicePort, ...]:
+        return (ServicePort(PORT, TARGET_PORT, self.protocol),)
 
     @cached_property
     def _digits(self) -> int:
@@ -59,7 +66,7 @@ class Fleet:
         """The Service at a position, from 0."""
         name = self.service_name(index)
         address = _dotted(self._service_base + index)
-        return Service(NAMESPACE, name, address, _PORTS, {"app": name})
+        return Service(NAMESPACE, name, address, self._ports, {"app": name})
 
     def service_index(self, name: str) -> int | None:
         """The position of a Service by its name, None if it is not of this fleet."""
@@ -82,7 +89,13 @@ class Fleet:
         name = self.service_name(service)
         place = self._endpoint(service * self.endpoints + endpoint)
         return Pod(
-            NAMESPACE, f"{name}-{endpoint}", str(place.node), place.address, {"app": name}, _CONTAINER_PORTS, owner=name
+            NAMESPACE,
+            f"{name}-{endpoint}",
+            str(place.node),
+            place.address,
+            {"app": name},
+            (ContainerPort(TARGET_PORT, protocol=self.protocol),),
+            owner=name,
         )
 
     def pod_named(self, name: str) -> Pod | None:
@@ -105,10 +118,6 @@ class Fleet:
         if pod >= self.services * self.endpoints:
             return None
         return self.pod(*divmod(pod, self.endpoints))
-
-
-_PORTS = (ServicePort(PORT, TARGET_PORT, "tcp", ""),)
-_CONTAINER_PORTS = (ContainerPort(TARGET_PORT),)
 
 
 def _dotted(number: int) -> str:

@@ -42,6 +42,12 @@ class ClusterSpec(BaseModel):
     endpoint_nodes: list[str] | None = Field(
         default=None, description="nodes that the pods of Services made by number are put on, in turn; all by default"
     )
+    background_connections: int = Field(
+        default=0,
+        ge=0,
+        le=100_000_000,
+        description="connections that each node's IPVS table holds besides the simulated",
+    )
     pod_cidr: Cidr | None = Field(
         default=None, description="range of pod addresses; 10.244.0.0/16, or larger if needed"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -76,8 +77,7 @@ class Operation(BaseModel):
         price = self.fixed_ns.value if self.fixed_ns is not None else 0.0
         if self.ns_per_byte is not None:
             price += self.ns_per_byte.value * size_bytes
-        steps = self.ns_per_item
-        for step, following in zip(steps, [*steps[1:], None], strict=True):
+        for step, following in itertools.zip_longest(self.ns_per_item, self.ns_per_item[1:]):
             end = items if following is None else min(items, following.above)
             price += step.value * max(0, end - step.above)
         return price

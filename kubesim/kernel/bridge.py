@@ -42,7 +42,7 @@ class Bridge(Device):
             return self.mac
         return self.namespace.neighbours.get((self.name, address))
 
-    def receive(self, walk: Walk, packet: Packet, port: Device) -> None:
+    def receive_from(self, port: Device, walk: Walk, packet: Packet) -> None:
         """Take a frame from a port (``br_handle_frame``)."""
         walk.note_hook("bridge", "br_prerouting", port.name, None)
         walk.pay("bridge_receive", at=self.name)

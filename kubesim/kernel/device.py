@@ -43,7 +43,7 @@ class Device:
     def receive(self, walk: Walk, packet: Packet) -> None:
         """Hand a packet that came in up: to the bridge the device is a port of, or to IP."""
         if self.master is not None:
-            self.master.receive(walk, packet, self)
+            self.master.receive_from(self, walk, packet)
         else:
             ip.receive(walk, packet, self)
 

@@ -44,9 +44,8 @@ class Host:
         return namespace
 
     def forget_connections(self) -> None:
-        """Flush everything that remembers connections: conntrack, IPVS, lists of recent clients."""
+        """Flush the tables of connections, of conntrack and of IPVS; who is served by whom stays known."""
         for namespace in self.namespaces.values():
-            namespace.recent_clients.clear()
             if namespace.conntrack is not None:
                 namespace.conntrack.flush()
             if namespace.ipvs is not None:

@@ -24,16 +24,16 @@ class Context(StrEnum):
 
 
 class Hop(NamedTuple):
-    """An operation done ``count`` times on one packet.
+    """An operation done on one packet.
 
-    ``count`` is in the operation's own items: rules tested, buckets looked through, frames. ``size_bytes`` is what an
-    operation that touches the data touches.
+    ``items`` says how often, in the operation's own terms: rules tested, buckets looked through, frames.
+    ``size_bytes`` is what an operation that touches the data touches.
     """
 
     host: str
     context: Context
     operation: str
-    count: int
+    items: int
     size_bytes: int
     at: str
 
@@ -185,9 +185,9 @@ class Walk:
         self._reason: str | None = None
         self._decision: Decision | None = None
 
-    def pay(self, operation: str, count: int = 1, size_bytes: int = 0, at: str = "") -> None:
+    def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
         """Note an operation."""
-        self._hops.append(Hop(self.host, self.context, operation, count, size_bytes, at))
+        self._hops.append(Hop(self.host, self.context, operation, items, size_bytes, at))
 
     def note_hook(self, family: str, hook: str, in_device: str | None, out_device: str | None) -> None:
         """Note a netfilter hook."""

@@ -26,7 +26,7 @@ class KubeProxySettings(BaseModel):
     )
     service_order_seed: int | None = Field(
         default=None,
-        description="order of Services in the rules: sorted by name, or, as a real kube-proxy has it, random, with this seed",
+        description="order of Services in the rules: random by this seed, as kube-proxy has it; sorted if not given",
     )
 
     @property

@@ -8,9 +8,11 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host, Namespace
 from kubesim.kernel.nic import Ethernet, Nic
+from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Deployment:
         MTU of that network in bytes.
     has_tunnel_offload
         Whether cards cut packets inside tunnels.
+    background_connections
+        Connections that each node's IPVS table holds besides those that are simulated.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Deployment:
         mtu: int,
         *,
         has_tunnel_offload: bool = True,
+        background_connections: int = 0,
     ) -> None:
         self.cluster = cluster
         self.cni = cni
@@ -54,6 +59,7 @@ class Deployment:
         self._network = ipaddress.IPv4Network(node_cidr)
         self._mtu = mtu
         self._has_tunnel_offload = has_tunnel_offload
+        self._background_connections = background_connections
         self._hosts: dict[str, Host] = {}
         self._nodes_by_address = {node.address: node for node in cluster.nodes}
         self._ethernet = Ethernet(gateway=str(self._network[1]), find=self._plug_in)
@@ -82,6 +88,36 @@ class Deployment:
         for host in self._hosts.values():
             host.forget_connections()
 
+    @property
+    def segment_bytes(self) -> int:
+        """Payload of one TCP segment: what is left of a pod's MTU."""
+        return self.cni.pod_mtu - IP_HEADER_BYTES - TRANSPORT_HEADER_BYTES["tcp"]
+
+    def node_at(self, address: str) -> str | None:
+        """Name of the node with an address on the nodes' network, None if there is none."""
+        node = self._nodes_by_address.get(address)
+        return None if node is None else node.name
+
+    def namespace_at(self, address: str) -> Namespace:
+        """The namespace that an address of a pod or node belongs to.
+
+        Raises
+        ------
+        InputError
+            If it belongs to none.
+        """
+        pod, node = self.cluster.pod_at(address), self.node_at(address)
+        if pod is not None:
+            return self.namespace(pod)
+        if node is None:
+            raise InputError(f"nobody in the cluster has the address {address}")
+        return self.host(node).root
+
+    def server_name(self, address: str, port: int) -> str:
+        """What to call who serves at an address: a pod's name, or the address where no pod has it for itself."""
+        pod = self.cluster.pod_at(address)
+        return f"{address}:{port}" if pod is None else pod.full_name
+
     def pod_name(self, namespace_name: str | None, address: str) -> str | None:
         """Which pod a packet was delivered to: by namespace, or by address for pods on the host network."""
         if namespace_name is None or "/" in namespace_name:
@@ -104,3 +140,5 @@ class Deployment:
         self._ethernet.plug_in(nic)
         self.cni.install(host.root, node, nic)
         self.proxy.install(host.root, node)
+        if host.root.ipvs is not None:
+            host.root.ipvs.connections.others = self._background_connections

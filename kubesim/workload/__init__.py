@@ -28,10 +28,16 @@ __all__ = [
 
 
 class Workload(Protocol):
-    """What a workload's ``Plugin`` class is, besides a :class:`Traffic`."""
+    """What a workload's ``Plugin`` class is: a :class:`Traffic` that makes messages."""
 
     protocol: ClassVar[str]
     """``tcp`` or ``udp``."""
+
+    makes_clients: ClassVar[bool]
+    workload: str
+    clients: int
+    clients_on: list[str] | None
+    from_: str | None
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages."""

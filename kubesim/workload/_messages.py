@@ -21,8 +21,19 @@ INITIAL_RTO_NS = 1_000_000_000
 MINIMUM_RTO_NS = 200_000_000
 """How long a lost segment takes to be sent again where nothing follows it (TCP_RTO_MIN)."""
 
+SOCKET_BUFFER_BYTES = 212_992
+"""``net.core.wmem_default`` and ``rmem_default``."""
+
+BUFFER_OVERHEAD_BYTES = 768
+"""What a datagram takes of a socket's buffer besides its payload (``SKB_TRUESIZE``), rounded."""
+
 FAST_RETRANSMIT_NS = 1_000_000
 """How long a lost segment of a stream blocks its window: about a round trip under load (assumed)."""
+
+
+def socket_places(payload_bytes: int) -> int:
+    """Datagrams of a size that a socket's buffer holds."""
+    return max(1, SOCKET_BUFFER_BYTES // (payload_bytes + BUFFER_OVERHEAD_BYTES))
 
 
 class Part(Enum):
@@ -115,6 +126,8 @@ class Messages:
         First and last message of each transaction.
     bytes_per_transaction
         Payload that a transaction brings to its receivers.
+    socket_places
+        Messages that wait in a receiving socket at most, None where senders are held back before that (TCP).
     """
 
     protocol: str
@@ -129,6 +142,7 @@ class Messages:
     first: npt.NDArray[np.int64]
     last: npt.NDArray[np.int64]
     bytes_per_transaction: int
+    socket_places: int | None = None
 
     def __len__(self) -> int:
         return len(self.flow)

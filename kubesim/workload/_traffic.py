@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -41,6 +41,9 @@ class Traffic(BaseModel):
     """What every workload has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    makes_clients: ClassVar[bool] = True
+    """Whether pods are made to send, where ``from`` names none."""
 
     workload: str
     clients: int = Field(default=1, ge=1, le=100_000, description="client pods to make")

@@ -30,11 +30,12 @@ class Plugin(Traffic):
     """Users in a closed loop. A transaction is a user's request, with all the calls it leads to.
 
     Which Deployment calls which Service is read from the environment of its pods, where it is said as
-    ``CART_SERVICE_ADDR=cartservice:7070``, or given. The calls of one pod are made in turn. A pod called through a Service makes its own calls from the replica
-    that goes with the user, whichever endpoint the proxy chose.
+    ``CART_SERVICE_ADDR=cartservice:7070``, or given. The calls of one pod are made in turn. A pod called through a
+    Service makes its own calls from the replica that goes with the user, whichever endpoint the proxy chose.
     """
 
     protocol: ClassVar[str] = "tcp"
+    makes_clients: ClassVar[bool] = False
     workload: Literal["call_graph"] = "call_graph"
     users: int = Field(default=10, ge=1, le=100_000, description="users at a time")
     requests: int = Field(default=100, ge=1, le=10_000_000, description="requests of each user")

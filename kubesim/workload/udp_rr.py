@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from kubesim.units import NS_PER_MS, NS_PER_US
-from kubesim.workload._messages import NONE, MessageKind, Messages, Script
+from kubesim.workload._messages import NONE, MessageKind, Messages, Script, socket_places
 from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, targets
 
 
@@ -54,4 +54,5 @@ class Plugin(RequestResponse):
             first=requests,
             last=requests + 1,
             bytes_per_transaction=self.request_bytes + self.response_bytes,
+            socket_places=socket_places(max(self.request_bytes, self.response_bytes)),
         )

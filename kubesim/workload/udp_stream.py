@@ -8,14 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from kubesim.units import NS_PER_S
-from kubesim.workload._messages import NONE, MessageKind, Messages, Part, Script
+from kubesim.workload._messages import NONE, MessageKind, Messages, Part, Script, socket_places
 from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, targets
-
-SOCKET_BUFFER_BYTES = 212_992
-"""``net.core.wmem_default``."""
-
-_BUFFER_OVERHEAD_BYTES = 768
-"""What a datagram's buffer takes besides its payload (``SKB_TRUESIZE``), rounded."""
 
 
 class Plugin(Traffic):
@@ -63,11 +57,12 @@ class Plugin(Traffic):
             first=departures,
             last=departures + 1,
             bytes_per_transaction=self.message_bytes,
+            socket_places=socket_places(self.message_bytes),
         )
 
     def _script(self) -> Script:
         """Departures, each when the socket buffer has room again, and the arrivals that follow them."""
-        window = max(1, SOCKET_BUFFER_BYTES // (self.message_bytes + _BUFFER_OVERHEAD_BYTES))
+        window = socket_places(self.message_bytes)
         datagrams = np.arange(self.datagrams)
         kind = np.tile([2, 3], self.datagrams)
         kind[:2] = 0, 1

@@ -1,0 +1,230 @@
+"""From messages and their ways to a plan: stations and service times of every packet, all chance spent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kubesim.engine import Plan
+from kubesim.scenario.stations import Stations
+from kubesim.scenario.visits import Role, Visit, visits
+from kubesim.workload import Messages, Part
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from kubesim.scenario.flow_classes import FlowClasses
+    from kubesim.streams import Streams
+
+_DRAWS_PER_PACKET = 8
+"""Random numbers drawn for each packet's visits; more than any way has, so that all alternatives draw the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A plan, and what its packets are.
+
+    Parameters
+    ----------
+    plan
+        For the engine.
+    stations
+        What its stations are.
+    message : array of int64, shape (n,)
+        Number of each packet's message; messages that are never sent are left out.
+    packet : array of int64, shape (m,)
+        Number of each message's packet, −1 for one that is left out.
+    is_dead_end : array of bool, shape (n,)
+        Whether the packet, when all stations have served it, still gets nowhere.
+    refusals
+        How many connections end where, by the reason.
+    """
+
+    plan: Plan
+    stations: Stations
+    message: npt.NDArray[np.int64]
+    packet: npt.NDArray[np.int64]
+    is_dead_end: npt.NDArray[np.bool_]
+    refusals: dict[str, int]
+
+
+def make_plan(messages: Messages, classes: FlowClasses, stations: Stations, streams: Streams) -> Planned:
+    """Assemble the plan of a workload.
+
+    Parameters
+    ----------
+    messages
+        What is sent when.
+    classes
+        Which way each flow's packets go.
+    stations
+        Where they are served.
+    streams
+        Random numbers for service times.
+    """
+    return _Planner(messages, classes, stations).plan(streams)
+
+
+class _Planner:
+    """Fills the plan's columns, route by route and kind by kind."""
+
+    def __init__(self, messages: Messages, classes: FlowClasses, stations: Stations) -> None:
+        self._messages = messages
+        self._classes = classes
+        self._stations = stations
+        kinds = len(messages.kinds)
+        self._class_of_row = classes.route[messages.flow] * kinds + messages.script.kind
+        self._groups = [(divmod(int(key), kinds), rows) for key, rows in _grouped(self._class_of_row)]
+        self._core_hash = _mixed(messages.flows.client * 65_536 + messages.flows.source_port)
+
+    def plan(self, streams: Streams) -> Planned:
+        """Do it."""
+        kept, is_dead_end, refusals = self._reachable()
+        ways = {key: self._way(*key) for key, rows in self._groups if kept[rows].any()}
+        width = max((len(way) for way in ways.values()), default=0)
+        rows_total = len(self._messages)
+        station = np.full((rows_total, width), -1, np.int64)
+        mean = np.zeros((rows_total, width))
+        deviation = np.zeros((rows_total, width))
+        for key, rows in self._groups:
+            for column, visit in enumerate(ways.get(key, ())):
+                station[rows, column] = self._station(visit, key[1], rows)
+                mean[rows, column] = visit.mean_ns
+                deviation[rows, column] = visit.deviation_ns
+        self._add_openings_and_work(mean, deviation)
+        service = _drawn(mean, deviation, streams)
+        messages, script = self._messages, self._messages.script
+        message = np.flatnonzero(kept)
+        packet = np.where(kept, np.cumsum(kept) - 1, -1)
+        after = script.after[message]
+        plan = Plan(
+            release_ns=messages.release_ns[message],
+            station=station[message],
+            service_ns=np.where(station[message] >= 0, service[message], 0),
+            servers=self._stations.servers(),
+            capacity=self._stations.capacity(self._socket_places(kept, ways, station)),
+            after=np.where(after >= 0, packet[after], -1),
+            think_ns=script.think_ns[message],
+            timeout_ns=script.timeout_ns[message],
+            wake_ns=self._stations.wakes(),
+        )
+        return Planned(plan, self._stations, message, packet, is_dead_end[message], refusals)
+
+    def _reachable(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, int]]:
+        """Which messages can be sent at all, which of them get nowhere, and why."""
+        rows_total = len(self._messages)
+        exists, fails = np.zeros(rows_total, bool), np.zeros(rows_total, bool)
+        refusals: Counter[str] = Counter()
+        for (route, kind), rows in self._groups:
+            path = self._classes.routes[route].get(kind)
+            if path is None:
+                continue
+            exists[rows] = True
+            if path.reason is not None:
+                fails[rows] = True
+                refusals[path.reason] += len(np.unique(self._messages.flow[rows]))
+        if not fails.any():
+            return exists, fails, {}
+        # What follows a message that gets nowhere is never sent: pointer doubling along "after".
+        after = self._messages.script.after
+        is_blocked = np.where(after >= 0, fails[after], False)
+        ancestor = after
+        for _ in range(max(1, rows_total.bit_length())):
+            is_blocked |= np.where(ancestor >= 0, is_blocked[ancestor], False)
+            ancestor = np.where(ancestor >= 0, ancestor[ancestor], -1)
+        return exists & ~is_blocked, fails, dict(refusals)
+
+    def _way(self, route: int, kind: int) -> tuple[Visit, ...]:
+        """The visits of a kind of message along a route, or the part of them that the kind stands for."""
+        way = visits(self._classes.routes[route][kind].hops)
+        part = self._messages.kinds[kind].part
+        if part is Part.WHOLE:
+            return way
+        leaves = next((number for number, visit in enumerate(way) if visit.role not in (Role.SEND, Role.NIC)), len(way))
+        return way[:leaves] if part is Part.DEPARTURE else way[leaves:]
+
+    def _socket_places(
+        self,
+        kept: npt.NDArray[np.bool_],
+        ways: dict[tuple[int, int], tuple[Visit, ...]],
+        station: npt.NDArray[np.int64],
+    ) -> dict[int, int]:
+        """Places in the sockets of cores that only receive: a process that sends too is never refused by itself."""
+        places = self._messages.socket_places
+        if places is None:
+            return {}
+        threads = self._messages.thread
+        sockets: set[tuple[int, int]] = set()
+        senders: set[int] = set()
+        for key, rows in self._groups:
+            for column, visit in enumerate(ways.get(key, ())):
+                used = rows[kept[rows]]
+                if visit.role is Role.RECEIVE:
+                    sockets.update(zip(station[used, column].tolist(), threads[used].tolist(), strict=True))
+                elif visit.role is Role.SEND:
+                    senders.update(station[used, column].tolist())
+        held = Counter(core for core, _ in sockets)
+        return {core: count * places for core, count in held.items() if core not in senders}
+
+    def _station(self, visit: Visit, kind: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | int:
+        """The station of a visit for each of some messages."""
+        messages, stations = self._messages, self._stations
+        message_kind = messages.kinds[kind]
+        if visit.role is Role.WIRE:
+            return Stations.WIRE
+        if visit.role in (Role.NIC, Role.PORT):
+            return stations.first(visit.host, visit.role.value)
+        is_softirq = visit.role is Role.SOFTIRQ or (visit.role is Role.SEND and not message_kind.from_process)
+        if is_softirq:
+            # Packets of one direction of a flow are received on one core; what the kernel answers by itself, it
+            # sends from the core where it received what it answers.
+            is_request = message_kind.is_request is (visit.role is Role.SOFTIRQ)
+            chosen = _mixed(self._core_hash[messages.flow[rows]] + np.uint64(is_request))
+            cores = stations.hardware.softirq_cores
+            return stations.first(visit.host, "softirq core") + (chosen % np.uint64(cores)).astype(np.int64)
+        is_client = message_kind.is_request is (visit.role is Role.SEND)
+        cores = stations.application_cores
+        shift = 0 if is_client else cores // 2
+        return stations.first(visit.host, "application core") + (messages.thread[rows] + shift) % cores
+
+    def _add_openings_and_work(self, mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]) -> None:
+        """Add to first visits what is not the route's: the opening of a connection, and what applications compute."""
+        messages, classes = self._messages, self._classes
+        if not mean.shape[1]:
+            return
+        kinds = messages.kinds
+        opens = np.array([kind.is_opening and kind.part is not Part.ARRIVAL for kind in kinds])[messages.script.kind]
+        opening = classes.opening[messages.flow[opens]]
+        mean[opens, 0] += np.array([one.mean_ns for one in classes.openings])[opening]
+        deviation[opens, 0] += np.array([one.deviation_ns for one in classes.openings])[opening]
+        mean[:, 0] += np.array([kind.work_ns for kind in kinds])[messages.script.kind]
+
+
+def _drawn(
+    mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64], streams: Streams
+) -> npt.NDArray[np.int64]:
+    """Service times with these means and deviations, log-normal, in whole nanoseconds of at least 1, shape as given."""
+    rows, width = mean.shape
+    normal = streams.generator("service times").standard_normal((rows, max(_DRAWS_PER_PACKET, width)))[:, :width]
+    relative = np.divide(deviation, mean, out=np.zeros_like(mean), where=mean > 0)
+    variance = np.log1p(relative**2)
+    factor = np.exp(normal * np.sqrt(variance) - variance / 2)
+    return np.asarray(np.maximum(np.rint(mean * factor), 1), np.int64)
+
+
+def _grouped(keys: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    """Positions of each distinct key."""
+    order = np.argsort(keys, kind="stable")
+    distinct, starts = np.unique(keys[order], return_index=True)
+    return list(zip(distinct.tolist(), np.split(order, starts[1:]), strict=True)) if len(keys) else []
+
+
+def _mixed(keys: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """A hash of each key that is the same everywhere (splitmix64), for the choice of a receive queue."""
+    mixed = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

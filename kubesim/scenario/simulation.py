@@ -1,0 +1,158 @@
+"""Runs a scenario."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from kubesim.cluster import PlannedPod, build_cluster
+from kubesim.cni import cni_class
+from kubesim.cost import Kind, Number, Operation, load_cost_set
+from kubesim.engine import ENGINES
+from kubesim.errors import InputError
+from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
+from kubesim.proxy import proxy_class
+from kubesim.scenario.deployment import Deployment
+from kubesim.scenario.flow_classes import classify
+from kubesim.scenario.planning import make_plan
+from kubesim.scenario.result import Result
+from kubesim.scenario.stations import Stations
+from kubesim.streams import Streams
+from kubesim.units import ns_per_byte
+from kubesim.workload import WorkloadContext
+
+if TYPE_CHECKING:
+    from kubesim.cluster import Cluster, Pod
+    from kubesim.cost import CostSet
+    from kubesim.scenario.spec import Hardware, Scenario
+    from kubesim.workload import Messages
+
+
+def run(scenario: Scenario) -> Result:
+    """Simulate a scenario.
+
+    Parameters
+    ----------
+    scenario
+        As :func:`kubesim.load_scenario` reads it.
+
+    Returns
+    -------
+    Result
+        Tables and a summary; the same scenario and version give the same, to the last bit.
+
+    Raises
+    ------
+    InputError
+        If the scenario makes no sense.
+    """
+    deployment = deploy(scenario)
+    costs = costs_of(scenario)
+    streams = Streams(scenario.seed, scenario.replication)
+    messages = _messages(scenario, deployment, streams)
+    numbers = streams.generator("endpoint of each flow").random(len(messages.flows))
+    classes = classify(deployment, costs, messages, numbers)
+    stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
+    planned = make_plan(messages, classes, stations, streams)
+    trace = ENGINES[scenario.engine](planned.plan)
+    notices = deployment.cluster.notices
+    return Result(scenario, provenance(scenario), notices, messages, classes, planned, trace)
+
+
+def deploy(scenario: Scenario) -> Deployment:
+    """Bring a scenario's cluster up: its kernel state, without any packet.
+
+    Raises
+    ------
+    InputError
+        If the scenario makes no sense.
+    """
+    traffic = scenario.traffic
+    cluster = build_cluster(scenario.cluster, _client_pods(scenario), fleet_protocol=traffic.protocol)
+    cni = cni_class(scenario.cni.name)(cluster, scenario.cni, scenario.hardware.mtu)
+    proxy = proxy_class(scenario.proxy.name)(cluster, scenario.proxy)
+    hardware = scenario.hardware
+    return Deployment(
+        cluster,
+        cni,
+        proxy,
+        scenario.cluster.node_cidr,
+        hardware.mtu,
+        has_tunnel_offload=hardware.has_tunnel_offload,
+        background_connections=scenario.cluster.background_connections,
+    )
+
+
+def costs_of(scenario: Scenario) -> CostSet:
+    """The cost set of a scenario, with the prices that follow from its hardware."""
+    hardware = scenario.hardware
+    return load_cost_set(scenario.costs).with_operations(_hardware_prices(hardware))
+
+
+def provenance(scenario: Scenario) -> dict[str, str]:
+    """What every file made of a run says about itself."""
+    text = json.dumps(scenario.model_dump(mode="json", by_alias=True), sort_keys=True)
+    return {
+        "kubesim_version": metadata.version("kubesim"),
+        "scenario": text,
+        "scenario_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "seed": str(scenario.seed),
+        "replication": str(scenario.replication),
+        "cost_set": scenario.costs,
+    }
+
+
+def _client_pods(scenario: Scenario) -> list[PlannedPod]:
+    """The pods that are made to send."""
+    traffic = scenario.traffic
+    if traffic.from_ is not None or not traffic.makes_clients:
+        return []
+    nodes = traffic.clients_on
+    return [
+        PlannedPod(
+            "default", f"client-{number + 1}", "client", node=None if nodes is None else nodes[number % len(nodes)]
+        )
+        for number in range(traffic.clients)
+    ]
+
+
+def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
+    """The pods that send."""
+    traffic = scenario.traffic
+    if traffic.from_ is None:
+        return tuple(pod for pod in cluster.pods if pod.owner == "client" and pod.namespace == "default")
+    owned = tuple(pod for pod in cluster.pods if traffic.from_ in (pod.owner, f"{pod.namespace}/{pod.owner}"))
+    return owned or (cluster.pod(traffic.from_),)
+
+
+def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> Messages:
+    clients = _clients(scenario, deployment.cluster)
+    context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
+    messages = scenario.traffic.messages(context)
+    largest = max(kind.payload_bytes for kind in messages.kinds)
+    headers = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES[messages.protocol]
+    if messages.protocol == "udp" and largest + headers > deployment.cni.pod_mtu:
+        raise InputError(
+            f"traffic: a datagram of {largest} bytes does not fit the pods' MTU of {deployment.cni.pod_mtu} bytes "
+            f"({headers} are headers), and fragments are not modelled"
+        )
+    return messages
+
+
+def _hardware_prices(hardware: Hardware) -> dict[str, Operation]:
+    """What cards and wires take, as the scenario says."""
+    rate = Number(
+        value=ns_per_byte(hardware.nic_gbit_per_s),
+        kind=Kind.GIVEN,
+        source=f"hardware.nic_gbit_per_s: {hardware.nic_gbit_per_s:g}; with frame check, preamble and gap",
+    )
+    delay = Number(value=hardware.wire_ns, kind=Kind.GIVEN, source=f"hardware.wire_ns: {hardware.wire_ns}")
+    none = Number(value=0, kind=Kind.GIVEN, source="a clock")
+    line = Operation(what="bits on the line", ns_per_byte=rate, spread=none)
+    return {
+        "nic_serialise": line,
+        "port_serialise": line,
+        "wire": Operation(what="from card to card", fixed_ns=delay, spread=none),
+    }

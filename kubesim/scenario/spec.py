@@ -1,0 +1,135 @@
+"""The scenario file: one setting of everything, as people write it."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator
+
+from kubesim.cluster import ClusterSpec
+from kubesim.cni import cni_class, cni_names
+from kubesim.cost import DEFAULT_COST_SET
+from kubesim.engine import ENGINES
+from kubesim.errors import did_you_mean
+from kubesim.files import YamlDocument, parse_yaml, read_text
+from kubesim.proxy import proxy_class, proxy_names
+from kubesim.validation import validate
+from kubesim.workload import Workload, workload_class, workload_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    CniChoice = Any
+    ProxyChoice = Any
+    TrafficChoice = Workload
+else:
+
+    def _plugin_choice(names: list[str], settings_model: Callable[[str], type[BaseModel]]) -> Any:
+        """The settings of one of several plugins, told apart by name; a bare name stands for its defaults."""
+        models = [create_model(name, __base__=settings_model(name), name=(Literal[name], name)) for name in names]
+        choice = Annotated[reduce(or_, models), Field(discriminator="name")] if len(models) > 1 else models[0]
+        return Annotated[
+            choice, BeforeValidator(_bare_name, json_schema_input_type=Literal[tuple(names)] | reduce(or_, models))
+        ]
+
+    def _bare_name(value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    CniChoice = _plugin_choice(cni_names(), lambda name: cni_class(name).settings_model)
+    ProxyChoice = _plugin_choice(proxy_names(), lambda name: proxy_class(name).settings_model)
+    TrafficChoice = Annotated[
+        reduce(or_, [workload_class(name) for name in workload_names()]), Field(discriminator="workload")
+    ]
+
+
+class Hardware(BaseModel):
+    """The machines: all nodes are alike."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cores: int = Field(default=8, ge=2, le=1024, description="cores of a node")
+    softirq_cores: int = Field(
+        default=4, ge=1, le=512, description="cores that take the card's interrupts; the others run applications"
+    )
+    nic_gbit_per_s: float = Field(default=10, gt=0, le=3200, description="line rate of a node's card")
+    mtu: int = Field(default=1500, ge=576, le=65_535, description="MTU of the network between the nodes, in bytes")
+    wire_ns: int = Field(
+        default=1500,
+        ge=1,
+        le=1_000_000_000,
+        description="time from card to card besides the line rate: PCIe, PHY, switch",
+    )
+    receive_ring: int = Field(default=1024, ge=1, le=1_000_000, description="packets that wait for a softirq core")
+    transmit_queue: int = Field(default=1000, ge=1, le=1_000_000, description="packets that wait for the card")
+    switch_queue: int = Field(
+        default=1000, ge=1, le=1_000_000, description="packets that wait in the switch for a node"
+    )
+    has_tunnel_offload: bool = Field(default=True, description="whether cards cut large packets inside tunnels")
+
+    @field_validator("softirq_cores")
+    @classmethod
+    def _leaves_cores(cls, softirq_cores: int, info: Any) -> int:
+        cores = info.data.get("cores")
+        if cores is not None and softirq_cores >= cores:
+            raise ValueError(f"{softirq_cores} of {cores} cores for interrupts leave none for applications")
+        return softirq_cores
+
+
+class Scenario(BaseModel):
+    """One setting of everything: run it, and the same seed gives the same bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="scenario", min_length=1, max_length=200, description="what it is called in results")
+    description: str = Field(default="", description="what it is for")
+    cluster: ClusterSpec = Field(default=ClusterSpec(), description="what exists")
+    cni: CniChoice = Field(description="how pods are wired: a name, or a name with settings")
+    proxy: ProxyChoice = Field(description="how Services are programmed: a name, or a name with settings")
+    traffic: TrafficChoice = Field(description="what is sent")
+    hardware: Hardware = Field(default=Hardware(), description="machines and network")
+    costs: str = Field(default=DEFAULT_COST_SET, description="cost set: a name, or a YAML file")
+    engine: str = Field(default="simpy", description="who plays the packets")
+    seed: int = Field(default=1, ge=0, lt=1 << 64, description="of all random numbers")
+    replication: int = Field(default=0, ge=0, le=1_000_000, description="which repetition with other random numbers")
+    warmup_ratio: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the transactions to leave out as warm-up"
+    )
+
+    @field_validator("engine")
+    @classmethod
+    def _is_engine(cls, name: str) -> str:
+        if name not in ENGINES:
+            raise ValueError(f"there is no engine {name!r}: {did_you_mean(name, ENGINES)}")
+        return name
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read a scenario file; paths in it are relative to its directory.
+
+    Parameters
+    ----------
+    path
+        A YAML file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or makes no sense; the message has file, line, field and what is known.
+    """
+    return scenario_from(parse_yaml(read_text(path), str(path)), path.parent)
+
+
+def scenario_from(document: YamlDocument, base: Path) -> Scenario:
+    """A scenario from a parsed document, with its paths made relative to where the command runs."""
+    return with_paths(validate(Scenario, document), base)
+
+
+def with_paths(scenario: Scenario, base: Path) -> Scenario:
+    """The same scenario with relative paths taken from ``base``."""
+    manifests = [base / path for path in scenario.cluster.manifests]
+    costs = str(base / scenario.costs) if scenario.costs.endswith((".yaml", ".yml")) else scenario.costs
+    cluster = scenario.cluster.model_copy(update={"manifests": manifests})
+    return scenario.model_copy(update={"cluster": cluster, "costs": costs})

@@ -1,0 +1,95 @@
+"""From a path to visits: neighbouring hops that one station does become one visit, with what they cost together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from kubesim.kernel.walk import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kubesim.cost import CostSet
+    from kubesim.kernel.walk import Hop
+
+
+class Role(StrEnum):
+    """Which of a host's stations a visit is to."""
+
+    SEND = "send"
+    """The core where the packet starts: the sending thread's, or the softirq's that answers by itself."""
+    NIC = "nic"
+    WIRE = "wire"
+    PORT = "port"
+    """The switch's port to the host."""
+    SOFTIRQ = "softirq"
+    """The core that polls the receive queue of the flow."""
+    RECEIVE = "receive"
+    """The receiving thread's core."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedHop:
+    """A hop with what it costs on average, and where it is done."""
+
+    hop: Hop
+    role: Role
+    cost_ns: int
+    deviation_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A packet at one station.
+
+    Parameters
+    ----------
+    host
+        The machine.
+    role
+        Which of its stations.
+    mean_ns, deviation_ns
+        Mean and standard deviation of the service time; deviations of hops add up, since what makes one slow (a cold
+        cache, a slow clock) makes its neighbours slow too.
+    """
+
+    host: str
+    role: Role
+    mean_ns: int
+    deviation_ns: float
+
+
+def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
+    """Price hops, and say which station does them.
+
+    Until the packet leaves its host everything is done on the core where it started, softirq included; after a card has
+    received it, softirq runs on the core of its receive queue, and a process on its own.
+    """
+    found = []
+    has_started_softirq = has_left = False
+    for hop in hops:
+        if hop.context is Context.PROCESS:
+            role = Role.RECEIVE if has_started_softirq else Role.SEND
+        elif hop.context is Context.SOFTIRQ:
+            has_started_softirq = True
+            role = Role.SOFTIRQ if has_left else Role.SEND
+        else:
+            has_left = True
+            role = Role(hop.context.value)
+        cost_ns = costs.price_ns(hop.operation, hop.items, hop.size_bytes)
+        found.append(PricedHop(hop, role, cost_ns, cost_ns * costs.spread(hop.operation)))
+    return tuple(found)
+
+
+def visits(hops: Iterable[PricedHop]) -> tuple[Visit, ...]:
+    """Group neighbouring hops at one station."""
+    grouped: list[Visit] = []
+    for one in hops:
+        last = grouped[-1] if grouped else None
+        if last is not None and (last.host, last.role) == (one.hop.host, one.role):
+            grouped[-1] = Visit(last.host, last.role, last.mean_ns + one.cost_ns, last.deviation_ns + one.deviation_ns)
+        else:
+            grouped.append(Visit(one.hop.host, one.role, one.cost_ns, one.deviation_ns))
+    return tuple(grouped)

@@ -1,0 +1,1 @@
+"""What came out: measurement windows, percentiles, utilisation, and theory to hold simulations against."""

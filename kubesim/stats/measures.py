@@ -1,0 +1,104 @@
+"""Measures of a simulation, over the time in which it was in full swing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The time that is measured.
+
+    Parameters
+    ----------
+    begin_ns, end_ns
+        From the first instant behind the warm-up to the last completion.
+    """
+
+    begin_ns: int
+    end_ns: int
+
+    @property
+    def length_ns(self) -> int:
+        """How long it is; at least 1 ns, so that one may divide by it."""
+        return max(1, self.end_ns - self.begin_ns)
+
+
+def measurement_window(start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.int64], warmup_ratio: float) -> Window:
+    """The window that leaves the first transactions out.
+
+    Parameters
+    ----------
+    start_ns, end_ns : array of int64, shape (t,)
+        Of each transaction that was started; −1 as the end of one that was not completed.
+    warmup_ratio
+        Share of the transactions, by their start, to leave out.
+
+    Returns
+    -------
+    Window
+        From the start of the first transaction that counts to the last end; (0, 0) if there is none.
+    """
+    if not len(start_ns):
+        return Window(0, 0)
+    skipped = min(int(len(start_ns) * warmup_ratio), len(start_ns) - 1)
+    begin = int(np.partition(start_ns, skipped)[skipped])
+    return Window(begin, max(begin, int(end_ns.max())))
+
+
+def latency_summary(latency_ns: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Mean and percentiles of latencies, in nanoseconds.
+
+    A percentile is the smallest latency that so many percent do not exceed (the inverse of the distribution function),
+    so it is one that was seen. The mean is exact, since whole numbers are added.
+
+    Parameters
+    ----------
+    latency_ns : array of int64, shape (t,)
+        Latencies; NaN comes out if there is none.
+    """
+    if not len(latency_ns):
+        return dict.fromkeys(("mean", *PERCENTILES), float("nan"))
+    found = np.percentile(latency_ns, list(PERCENTILES.values()), method="inverted_cdf")
+    return {
+        "mean": int(latency_ns.sum()) / len(latency_ns),
+        **{name: float(value) for name, value in zip(PERCENTILES, found, strict=True)},
+    }
+
+
+def busy_ns(
+    station: npt.NDArray[np.int64],
+    start_ns: npt.NDArray[np.int64],
+    depart_ns: npt.NDArray[np.int64],
+    stations: int,
+    window: Window,
+) -> npt.NDArray[np.int64]:
+    """How long each station's servers served within a window, all servers together.
+
+    Parameters
+    ----------
+    station, start_ns, depart_ns : array of int64, shape (n, visits)
+        As in a plan and its trace.
+    stations
+        How many there are.
+    window
+        The time that counts.
+
+    Returns
+    -------
+    array of int64, shape (stations,)
+    """
+    served = depart_ns >= 0
+    begin = np.clip(start_ns[served], window.begin_ns, window.end_ns)
+    end = np.clip(depart_ns[served], window.begin_ns, window.end_ns)
+    total = np.zeros(stations, np.int64)
+    np.add.at(total, station[served], end - begin)
+    return total
