@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from kubesim.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+MANIFEST = "manifest.json"
+"""The file that tells a directory of results from any other."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -139,6 +143,36 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def prepare_directory(directory: Path, owned: Sequence[str]) -> None:
+    """Make a directory for results, and clear away what an earlier run of kubesim left in it.
+
+    Parameters
+    ----------
+    directory
+        Where results go.
+    owned
+        Names of subdirectories that are removed.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, or holds files that are not results.
+    """
+    try:
+        is_foreign = directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).exists()
+        if not is_foreign:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name in owned:
+                shutil.rmtree(directory / name, ignore_errors=True)
+            handle, probe = tempfile.mkstemp(dir=directory)
+            os.close(handle)
+            Path(probe).unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {directory}: {error.strerror}") from None
+    if is_foreign:
+        raise OutputError(f"{directory} holds files that are no results of kubesim: give another directory")
 
 
 def write_text(path: Path, text: str) -> None:

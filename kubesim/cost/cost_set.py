@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.files import YamlDocument, parse_yaml, read_text
@@ -118,6 +118,7 @@ class CostSet(BaseModel):
     sources: dict[str, str] = {}
     default_spread: Number
     operations: dict[str, Operation]
+    _prices: dict[tuple[str, int, int], tuple[int, float]] = PrivateAttr(default_factory=dict)
 
     def operation(self, name: str) -> Operation:
         """The prices of an operation.
@@ -134,16 +135,28 @@ class CostSet(BaseModel):
 
     def price_ns(self, operation: str, items: int = 1, size_bytes: int = 0) -> int:
         """The mean cost of an operation in whole nanoseconds."""
-        return round(self.operation(operation).price_ns(items, size_bytes))
+        return self.price(operation, items, size_bytes)[0]
 
-    def spread(self, operation: str) -> float:
-        """Standard deviation over mean of an operation's cost."""
-        own = self.operation(operation).spread
-        return (self.default_spread if own is None else own).value
+    def price(self, operation: str, items: int, size_bytes: int) -> tuple[int, float]:
+        """Mean, in whole nanoseconds, and standard deviation of an operation's cost.
+
+        Raises
+        ------
+        InputError
+            If the set has no price for it.
+        """
+        key = (operation, items, size_bytes)
+        found = self._prices.get(key)
+        if found is None:
+            priced = self.operation(operation)
+            mean_ns = round(priced.price_ns(items, size_bytes))
+            spread = self.default_spread if priced.spread is None else priced.spread
+            found = self._prices[key] = (mean_ns, mean_ns * spread.value)
+        return found
 
     def with_operations(self, operations: dict[str, Operation]) -> CostSet:
         """A set with some operations added or replaced."""
-        return self.model_copy(update={"operations": {**self.operations, **operations}})
+        return CostSet.model_validate({**dict(self), "operations": {**self.operations, **operations}})
 
 
 def cost_set_names() -> list[str]:

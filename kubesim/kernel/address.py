@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 
@@ -21,9 +20,8 @@ def address_number(address: str) -> int:
     return int(parsed) if parsed.version == 4 else (1 << 128) | int(parsed)
 
 
-@dataclass(frozen=True, slots=True)
 class Prefix:
-    """A range of addresses, such as ``10.244.0.0/16``; a bare address is a prefix of one.
+    """A range of addresses, such as ``10.244.0.0/16``; a bare address, or one with ``/32``, is a range of one.
 
     Parameters
     ----------
@@ -33,37 +31,42 @@ class Prefix:
     Raises
     ------
     ValueError
-        If ``text`` is neither an address nor a prefix.
+        If ``text`` has a mask and is no prefix.
     """
 
-    text: str
-    length: int = field(init=False, compare=False)
-    host: str | None = field(init=False, compare=False)
-    _shift: int = field(init=False, compare=False, repr=False)
-    _network: int = field(init=False, compare=False, repr=False)
+    __slots__ = ("_network", "_shift", "host", "length", "text")
 
-    def __post_init__(self) -> None:
-        if "/" not in self.text:
-            width = 128 if ":" in self.text else 32
-            length, number = width, address_number(self.text)
-        else:
-            network = ipaddress.ip_network(self.text, strict=False)
-            width, length = network.max_prefixlen, network.prefixlen
-            number = address_number(str(network.network_address))
-            object.__setattr__(self, "text", str(network))
-        shift = width - length
-        object.__setattr__(self, "length", length)
-        object.__setattr__(self, "host", self.text.partition("/")[0] if shift == 0 else None)
-        object.__setattr__(self, "_shift", shift)
-        object.__setattr__(self, "_network", number >> shift)
+    def __init__(self, text: str) -> None:
+        self.host: str | None = None
+        if "/" not in text:
+            # Most prefixes are single addresses in rules: made by the thousand, and only ever compared as text.
+            self.text = self.host = text
+            self.length = 128 if ":" in text else 32
+            return
+        network = ipaddress.ip_network(text, strict=False)
+        self.text = str(network)
+        self.length = network.prefixlen
+        self._shift = network.max_prefixlen - network.prefixlen
+        self._network = address_number(str(network.network_address)) >> self._shift
+        if self._shift == 0:
+            self.host = str(network.network_address)
 
     def __contains__(self, address: str) -> bool:
         if self.host is not None:
             return address == self.host
         return address_number(address) >> self._shift == self._network
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prefix) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"Prefix({self.text!r})"
 
 
 @lru_cache(maxsize=1 << 12)

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
 
+SEND, RECEIVE = "syscall_send", "syscall_receive"
+"""Sending and receiving on a socket that is there."""
+
+CONNECT, ACCEPT, CLOSE = "syscall_connect", "syscall_accept", "syscall_close"
+"""System calls that make and remove TCP sockets: they cost far more than sending."""
+
 
 def send(
     namespace: Namespace,
@@ -20,8 +26,8 @@ def send(
     *,
     chance: Chance | None = None,
     materialise: Callable[[str], None] = lambda _address: None,
-    from_process: bool = True,
-    to_process: bool = True,
+    send_call: str | None = SEND,
+    receive_call: str | None = RECEIVE,
     stop_at_decision: bool = False,
 ) -> Path:
     """Send a packet from a socket in ``namespace`` and follow it to its end.
@@ -36,10 +42,10 @@ def send(
         The flow's random number; 0 when not given, which takes the first of several ways.
     materialise
         Called with each address the packet is sent to; builds state that is made only when first used.
-    from_process
-        Whether a process sends it, by a system call, rather than the kernel itself (a SYN-ACK, an ACK).
-    to_process
-        Whether a process waits for it, rather than the kernel alone (an ACK).
+    send_call
+        The system call by which a process sends it; None if the kernel does by itself (a SYN-ACK, an ACK).
+    receive_call
+        The system call in which a process waits for it; None if nobody does (a SYN).
     stop_at_decision
         Go no further than the choice of a real server.
 
@@ -48,11 +54,11 @@ def send(
     Path
         Every operation in order, and where the packet came to.
     """
-    walk = Walk(chance, materialise, to_process=to_process, stop_at_decision=stop_at_decision)
+    walk = Walk(chance, materialise, receive_call=receive_call, stop_at_decision=stop_at_decision)
     walk.host = namespace.host.name
     materialise(packet.destination)
-    if from_process:
-        walk.pay("syscall_send", size_bytes=packet.payload_bytes, at=namespace.name)
+    if send_call is not None:
+        walk.pay(send_call, size_bytes=packet.payload_bytes, at=namespace.name)
     else:
         walk.context = Context.SOFTIRQ
     walk.pay(f"{packet.protocol}_send", at=namespace.name)
@@ -63,8 +69,8 @@ def send(
 def receive(walk: Walk, packet: Packet, namespace: Namespace) -> None:
     """Deliver a packet to the transport layer, and to the process that waits for it."""
     walk.pay(f"{packet.protocol}_receive", at=namespace.name)
-    if walk.to_process:
+    if walk.receive_call is not None:
         walk.pay("socket_wakeup", at=namespace.name)
         walk.context = Context.PROCESS
-        walk.pay("syscall_receive", size_bytes=packet.payload_bytes, at=namespace.name)
+        walk.pay(walk.receive_call, size_bytes=packet.payload_bytes, at=namespace.name)
     walk.deliver(namespace)

@@ -159,6 +159,8 @@ class Walk:
     materialise
         Called with each address the packet is sent to, before state is asked about it: builds what is built only
         when first used.
+    receive_call
+        The system call in which a process waits for the packet, None if nobody does.
     stop_at_decision
         End the walk as soon as a server is chosen.
     """
@@ -168,12 +170,12 @@ class Walk:
         chance: Chance | None = None,
         materialise: Callable[[str], None] = lambda _address: None,
         *,
-        to_process: bool = True,
+        receive_call: str | None = None,
         stop_at_decision: bool = False,
     ) -> None:
         self.chance = chance or Chance()
         self.materialise = materialise
-        self.to_process = to_process
+        self.receive_call = receive_call
         self.host = ""
         self.context = Context.PROCESS
         self._stop_at_decision = stop_at_decision

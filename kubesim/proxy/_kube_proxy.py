@@ -37,7 +37,8 @@ class KubeProxySettings(BaseModel):
 
 def digest(text: str, length: int) -> str:
     """The start of the base32 SHA-256 of a text, as kube-proxy names chains."""
-    return base64.b32encode(hashlib.sha256(text.encode()).digest())[:length].decode()
+    needed_bytes = -(-length * 5 // 8)
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()[:needed_bytes])[:length].decode()
 
 
 def ordered_ports(cluster: Cluster, settings: KubeProxySettings) -> list[tuple[str, Service, ServicePort]]:

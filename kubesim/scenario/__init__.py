@@ -1,1 +1,23 @@
 """One scenario: from its file to a plan, and from the trace to results."""
+
+from __future__ import annotations
+
+from kubesim.scenario.result import Result
+from kubesim.scenario.simulation import run
+from kubesim.scenario.spec import Scenario, load_scenario
+from kubesim.scenario.store import save_result
+from kubesim.scenario.tracing import TracedPacket, TraceResult, trace
+from kubesim.scenario.used_costs import Evidence, evidence
+
+__all__ = [
+    "Evidence",
+    "Result",
+    "Scenario",
+    "TraceResult",
+    "TracedPacket",
+    "evidence",
+    "load_scenario",
+    "run",
+    "save_result",
+    "trace",
+]

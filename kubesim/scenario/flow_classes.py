@@ -319,8 +319,8 @@ class _Classifier:
             namespace,
             packet,
             materialise=self._deployment.materialise,
-            from_process=kind.from_process,
-            to_process=kind.to_process,
+            send_call=kind.send_call,
+            receive_call=kind.receive_call,
         )
 
     def _of_kind(self, kind: MessageKind, source: str, source_port: int, destination: str, port: int) -> Packet:
@@ -344,8 +344,8 @@ class _Classifier:
             packet,
             chance=chance,
             materialise=self._deployment.materialise,
-            from_process=kind.from_process,
-            to_process=kind.to_process,
+            send_call=kind.send_call,
+            receive_call=kind.receive_call,
             stop_at_decision=stop_at_decision,
         )
 

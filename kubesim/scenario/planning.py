@@ -177,7 +177,7 @@ class _Planner:
             return Stations.WIRE
         if visit.role in (Role.NIC, Role.PORT):
             return stations.first(visit.host, visit.role.value)
-        is_softirq = visit.role is Role.SOFTIRQ or (visit.role is Role.SEND and not message_kind.from_process)
+        is_softirq = visit.role is Role.SOFTIRQ or (visit.role is Role.SEND and message_kind.send_call is None)
         if is_softirq:
             # Packets of one direction of a flow are received on one core; what the kernel answers by itself, it
             # sends from the core where it received what it answers.

@@ -81,7 +81,7 @@ class Result:
                 "end_ns": end,
                 "latency_ns": np.where(end >= 0, end - start, -1),
                 "is_complete": end >= 0,
-                "is_measured": start >= window.begin_ns,
+                "is_measured": np.where(end >= 0, end, start) > window.begin_ns,
             }
         )
 
@@ -103,7 +103,7 @@ class Result:
         complete = measured[measured["is_complete"]]
         latency = latency_summary(complete["latency_ns"].to_numpy())
         seconds = window.length_ns / NS_PER_S
-        ended = int(((frame["end_ns"] > window.begin_ns) & frame["is_complete"]).sum())
+        ended = len(complete)
         busiest = self.utilisation[self.utilisation["kind"].str.endswith("core")]
         cpu_ns = int(busiest["busy_ns"].sum())
         return {
@@ -298,7 +298,12 @@ class Result:
 
 def _is_plain(kind: Any) -> bool:
     """Whether a kind of message is neither of a handshake nor of a close, and carries something."""
-    return not kind.is_opening and kind.from_process and kind.payload_bytes > 0 and not kind.name.startswith("first")
+    return (
+        not kind.is_opening
+        and kind.send_call is not None
+        and kind.payload_bytes > 0
+        and not kind.name.startswith("first")
+    )
 
 
 def _cpu_and_rules(hops: tuple[PricedHop, ...]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.kernel.walk import Context
 
@@ -30,8 +30,7 @@ class Role(StrEnum):
     """The receiving thread's core."""
 
 
-@dataclass(frozen=True, slots=True)
-class PricedHop:
+class PricedHop(NamedTuple):
     """A hop with what it costs on average, and where it is done."""
 
     hop: Hop
@@ -78,8 +77,7 @@ def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
         else:
             has_left = True
             role = Role(hop.context.value)
-        cost_ns = costs.price_ns(hop.operation, hop.items, hop.size_bytes)
-        found.append(PricedHop(hop, role, cost_ns, cost_ns * costs.spread(hop.operation)))
+        found.append(PricedHop(hop, role, *costs.price(hop.operation, hop.items, hop.size_bytes)))
     return tuple(found)
 
 

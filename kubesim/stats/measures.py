@@ -35,23 +35,28 @@ class Window:
 def measurement_window(start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.int64], warmup_ratio: float) -> Window:
     """The window that leaves the first transactions out.
 
+    It begins with a completion and ends with one, so that completions over length is the rate, without the bias of a
+    network that is full at the beginning and empty at the end.
+
     Parameters
     ----------
     start_ns, end_ns : array of int64, shape (t,)
         Of each transaction that was started; −1 as the end of one that was not completed.
     warmup_ratio
-        Share of the transactions, by their start, to leave out.
+        Share of the completions to leave out, the earliest first.
 
     Returns
     -------
     Window
-        From the start of the first transaction that counts to the last end; (0, 0) if there is none.
+        From the last completion that is left out, or from the first start if none is, to the last completion; (0, 0)
+        if nothing was completed.
     """
-    if not len(start_ns):
+    completions = end_ns[end_ns >= 0]
+    if not len(completions):
         return Window(0, 0)
-    skipped = min(int(len(start_ns) * warmup_ratio), len(start_ns) - 1)
-    begin = int(np.partition(start_ns, skipped)[skipped])
-    return Window(begin, max(begin, int(end_ns.max())))
+    skipped = min(int(len(completions) * warmup_ratio), len(completions) - 1)
+    begin = int(np.partition(completions, skipped - 1)[skipped - 1]) if skipped else int(start_ns.min())
+    return Window(begin, int(completions.max()))
 
 
 def latency_summary(latency_ns: npt.NDArray[np.int64]) -> dict[str, float]:

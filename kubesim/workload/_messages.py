@@ -60,8 +60,8 @@ class MessageKind:
         What it carries.
     is_opening
         Whether it is the first packet of its flow.
-    from_process, to_process
-        Whether a process sends it and waits for it, or the kernel does both by itself.
+    send_call, receive_call
+        The system calls by which processes send it and wait for it; None where the kernel does that by itself.
     work_ns
         What the sending process computes before it sends, on its core.
     part
@@ -72,8 +72,8 @@ class MessageKind:
     is_request: bool
     payload_bytes: int = 0
     is_opening: bool = False
-    from_process: bool = True
-    to_process: bool = True
+    send_call: str | None = "syscall_send"
+    receive_call: str | None = "syscall_receive"
     work_ns: int = 0
     part: Part = Part.WHOLE
 

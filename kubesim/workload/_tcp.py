@@ -15,14 +15,14 @@ from kubesim.workload._messages import (
     Script,
 )
 
-SYN = MessageKind("syn", is_request=True, is_opening=True, to_process=False)
-SYN_ACK = MessageKind("syn_ack", is_request=False, from_process=False)
-ACK = MessageKind("ack", is_request=True, from_process=False)
+SYN = MessageKind("syn", is_request=True, is_opening=True, send_call="syscall_connect", receive_call=None)
+SYN_ACK = MessageKind("syn_ack", is_request=False, send_call=None)
+ACK = MessageKind("ack", is_request=True, send_call=None, receive_call="syscall_accept")
 """RFC 9293, 3.5; the kernels answer by themselves, the client is woken by the SYN-ACK, the server by the ACK."""
 
-FIN = MessageKind("fin", is_request=False)
-FIN_ACK = MessageKind("fin_ack", is_request=True, to_process=False)
-LAST_ACK = MessageKind("last_ack", is_request=False, from_process=False, to_process=False)
+FIN = MessageKind("fin", is_request=False, send_call="syscall_close")
+FIN_ACK = MessageKind("fin_ack", is_request=True, send_call="syscall_close", receive_call=None)
+LAST_ACK = MessageKind("last_ack", is_request=False, send_call=None, receive_call=None)
 """RFC 9293, 3.6; the server closes first, as netserver does, and the client's process is woken by the FIN."""
 
 

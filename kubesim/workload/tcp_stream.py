@@ -38,7 +38,7 @@ class Plugin(Traffic):
             SYN_ACK,
             ACK,
             MessageKind("data", is_request=True, payload_bytes=payload),
-            MessageKind("data_ack", is_request=False, from_process=False, to_process=False),
+            MessageKind("data_ack", is_request=False, send_call=None, receive_call=None),
         )
         one = self._script()
         script = one.tiled(len(threads))

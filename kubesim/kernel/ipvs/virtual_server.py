@@ -160,6 +160,8 @@ class Ipvs:
         walk.pay("ipvs_connection_lookup", self.connections.chain_length(), at=call.hook)
         found = self.connections.find(packet.flow)
         if found is None:
+            if packet.protocol == "tcp" and not packet.is_opening:
+                return Verdict.ACCEPT  # only a SYN is scheduled (tcp_conn_schedule, ip_vs_proto_tcp.c)
             service = self._look_up(walk, packet, call)
             if service is None:
                 return Verdict.ACCEPT

@@ -14,7 +14,7 @@ EXTENSION = "iptables_match"
 """The operation that one run of an iptables match extension costs."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Comment:
     """``-m comment --comment TEXT``: always matches, and still costs a call."""
 
@@ -26,7 +26,7 @@ class Comment:
         return 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DestinationPort:
     """``-m tcp --dport PORT`` and its like."""
 
@@ -40,7 +40,7 @@ class DestinationPort:
         return float(packet.protocol == self.protocol and packet.destination_port == self.port)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TransportProtocol:
     """``-m tcp`` without anything to compare but the protocol."""
 
@@ -52,7 +52,7 @@ class TransportProtocol:
         return float(probe.packet.protocol == self.protocol)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AddressType:
     """``-m addrtype --dst-type LOCAL`` or ``--src-type LOCAL``."""
 
@@ -67,7 +67,7 @@ class AddressType:
         return float(is_local is not self.is_inverted)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConnectionState:
     """``-m conntrack --ctstate STATES``; DNAT and SNAT are states too."""
 
@@ -89,7 +89,7 @@ class ConnectionState:
         return float(found is not self.is_inverted)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mark:
     """``-m mark --mark VALUE/MASK``."""
 
@@ -103,7 +103,7 @@ class Mark:
         return float((state.mark & self.mask == self.value) is not self.is_inverted)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Statistic:
     """``-m statistic --mode random --probability P``; the kernel keeps P in 31 bits (xt_statistic.c)."""
 
@@ -120,7 +120,7 @@ class Statistic:
         return self.threshold / 2**31
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecentlySeen:
     """``-m recent --name NAME --rcheck``: whether the source was noted in a list before; ``--set`` notes it."""
 
@@ -137,7 +137,7 @@ class RecentlySeen:
         return float(probe.packet.source in clients)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InSet:
     """``-m set --match-set NAME dst,dst``."""
 
@@ -150,7 +150,7 @@ class InSet:
         return float(probe.namespace.ipsets[self.name].contains(probe.packet, self.directions))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Address:
     """nftables ``ip saddr PREFIX`` or ``ip daddr PREFIX``."""
 

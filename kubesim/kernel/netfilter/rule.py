@@ -35,7 +35,7 @@ class Match(Protocol):
         """How likely it matches: 0 or 1, or between for a random match."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Header:
     """What is compared first, with the IP header and the devices; None matches everything.
 
@@ -77,7 +77,7 @@ def _is_device(pattern: str, name: str | None) -> bool:
     return name == pattern
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rule:
     """One rule of a chain.
 

@@ -32,24 +32,24 @@ class _Final:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accept(_Final):
     """``-j ACCEPT``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drop(_Final):
     """``-j DROP``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reject(_Final):
     """``-j REJECT``: drop, and tell the sender."""
 
     reject_with: str = "icmp-port-unreachable"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DestinationNat(_Final):
     """``-j DNAT --to-destination ADDRESS:PORT``."""
 
@@ -57,14 +57,14 @@ class DestinationNat(_Final):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Masquerade(_Final):
     """``-j MASQUERADE``: the source becomes the address of the device the packet leaves through."""
 
     is_random: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Return:
     """``-j RETURN``: back to the chain that jumped here; in a base chain, its policy."""
 
@@ -73,7 +73,7 @@ class Return:
         return state.leave_chain()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Jump:
     """``-j CHAIN``."""
 
@@ -85,7 +85,7 @@ class Jump:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Goto:
     """``-g CHAIN``, ``goto`` in nftables: as a jump, but what comes after it here is left out."""
 
@@ -97,7 +97,7 @@ class Goto:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SetMark:
     """``-j MARK --set-xmark VALUE/MASK``: bits of the mask are cleared, then those of the value flipped."""
 
@@ -110,7 +110,7 @@ class SetMark:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LookUp:
     """nftables ``KEY vmap @MAP``: a verdict by what the packet is, or on to the next rule.
 
@@ -132,7 +132,7 @@ class LookUp:
         return False if verdict is None else verdict.act(state, probe, traversal)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Random:
     """nftables ``numgen random mod N vmap { 0 : …, 1 : … }``: each way with the same probability."""
 

@@ -1,0 +1,211 @@
+"""What each command takes, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kubesim.cli import INTERRUPTED
+
+app = typer.Typer(
+    name="kubesim",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "What a Kubernetes network costs, before it is built.\n\n"
+        "A **scenario** is one YAML file: cluster, CNI, service proxy, traffic. `kubesim run` plays it, `kubesim "
+        "trace` follows one packet through it, `kubesim costs` says what its numbers rest on. An **experiment** is a "
+        "scenario with factors to vary: `kubesim sweep` runs it and draws its figures. The directory `experiments/` "
+        "has some to start from."
+    ),
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO.yaml", help="the scenario file", show_default=False)]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="change a field of the scenario, as `proxy=nftables` or `cluster.services=1000`; may be repeated",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of a table for people")]
+
+
+@app.command()
+def run(
+    scenario: ScenarioFile,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="write tables and figures there")] = None,
+    settings: SetOption = None,
+    packets: Annotated[
+        bool,
+        typer.Option("--packets", help="with --out: write a row per packet and visit, and per packet and hop, too"),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate a scenario and print its latency, throughput, losses and costs.
+
+    With `--out DIR` the tables of transactions, operations and stations are written as Parquet and CSV, and two
+    figures: how latency is spread, and where the CPU time goes.
+    """
+    from kubesim.cli import show  # noqa: PLC0415 - heavy imports wait until a command needs them
+    from kubesim.cli.inputs import scenario_with  # noqa: PLC0415
+    from kubesim.scenario import run as simulate  # noqa: PLC0415
+    from kubesim.scenario.store import save_result, summary_as_json  # noqa: PLC0415
+
+    result = simulate(scenario_with(scenario, settings))
+    if out is not None:
+        from kubesim.report import draw_directory  # noqa: PLC0415
+
+        save_result(result, out, with_packets=packets)
+        draw_directory(out)
+    if as_json:
+        _print_json({"summary": summary_as_json(result), "refusals": result.planned.refusals, **result.provenance})
+    else:
+        show.notices(result.notices)
+        show.run(result)
+        if out is not None:
+            show.written(out)
+
+
+@app.command()
+def trace(
+    scenario: ScenarioFile,
+    source: Annotated[
+        str, typer.Option("--from", metavar="POD", help="the sender: a pod, or a node", show_default=False)
+    ],
+    target: Annotated[
+        str, typer.Option("--to", metavar="SERVICE|POD|IP[:PORT]", help="whom it calls", show_default=False)
+    ],
+    protocol: Annotated[str | None, typer.Option(help="`tcp` or `udp`; that of the Service if not given")] = None,
+    size: Annotated[int, typer.Option("--bytes", min=0, max=65_000, help="payload of each packet")] = 64,
+    settings: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a new connection hop by hop: its first packet, an established one, and the replies.
+
+    Each line is an operation of the kernel or the card: where it is done, how often (rules tested, frames …), and what
+    it costs. JSON: `packets[]` with `kind`, `hops[]`, `rules_tested`, `delivered_to`, `total_ns`.
+    """
+    from kubesim.cli import show  # noqa: PLC0415
+    from kubesim.cli.inputs import scenario_with  # noqa: PLC0415
+    from kubesim.scenario import trace as follow  # noqa: PLC0415
+
+    found = follow(scenario_with(scenario, settings), source, target, protocol=protocol, payload_bytes=size)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        show.notices(found.notices)
+        show.trace(found)
+
+
+@app.command()
+def sweep(
+    experiment: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT.yaml", help="the experiment file", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write results there; `results/NAME` if not given")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="processes; one per core if not given")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an experiment: every combination of its factors' levels, in parallel; then print its table and draw figures.
+
+    Results are the same whatever the number of workers. Ctrl-C keeps what is finished.
+    """
+    from kubesim.cli import show  # noqa: PLC0415
+    from kubesim.experiment import load_experiment  # noqa: PLC0415
+    from kubesim.experiment import sweep as run_sweep  # noqa: PLC0415
+    from kubesim.report import draw_directory  # noqa: PLC0415
+
+    description, runs = load_experiment(experiment)
+    directory = out or Path("results") / description.name
+    with show.progress(len(runs), description.name) as advance:
+        outcome = run_sweep(description, runs, directory, workers, advance)
+    figures = draw_directory(directory) if outcome.finished else []
+    if as_json:
+        _print_json(
+            {
+                "directory": str(directory),
+                "finished": outcome.finished,
+                "planned": outcome.planned,
+                "figures": [str(figure) for figure in figures],
+            }
+        )
+    else:
+        show.sweep(description, directory, outcome)
+    if outcome.is_interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def plot(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="what `run --out` or `sweep` wrote")],
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the figures of a directory of results again, from nothing but the data in it."""
+    from kubesim.report import draw_directory  # noqa: PLC0415
+
+    figures = draw_directory(directory)
+    if as_json:
+        _print_json({"figures": [str(figure) for figure in figures]})
+    else:
+        for figure in figures:
+            typer.echo(figure)
+
+
+@app.command()
+def costs(scenario: ScenarioFile, settings: SetOption = None, as_json: JsonOption = False) -> None:
+    """List the numbers that a scenario rests on, the weakest evidence first, with their sources.
+
+    A number is *assumed* (nobody has said), *derived* from figures that somebody printed, *published* for an operation
+    like this one, *measured* on the machine of the cost set, or *given* by the scenario.
+    """
+    from kubesim.cli import show  # noqa: PLC0415
+    from kubesim.cli.inputs import scenario_with  # noqa: PLC0415
+    from kubesim.scenario import evidence  # noqa: PLC0415
+
+    chosen = scenario_with(scenario, settings)
+    found = evidence(chosen)
+    if as_json:
+        _print_json({"cost_set": chosen.costs, "numbers": [one.to_dict() for one in found]})
+    else:
+        show.costs(found, chosen.costs)
+
+
+@app.command()
+def schema(
+    of: Annotated[str, typer.Argument(metavar="[scenario|experiment]", help="which file's schema")] = "scenario",
+) -> None:
+    """Print the JSON Schema of scenario or experiment files, for editors that check and complete YAML."""
+    from kubesim.cli.inputs import json_schema  # noqa: PLC0415
+
+    _print_json(json_schema(of))
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata  # noqa: PLC0415
+
+        typer.echo(f"kubesim {metadata.version('kubesim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and leave")
+    ] = False,
+) -> None:
+    """Take what stands before a command."""

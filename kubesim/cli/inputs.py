@@ -1,0 +1,57 @@
+"""Reading what commands are given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kubesim.errors import InputError, did_you_mean
+from kubesim.experiment.spec import Experiment, set_field
+from kubesim.files import parse_yaml, read_text
+from kubesim.scenario.spec import Scenario, scenario_from
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+
+def scenario_with(path: Path, settings: Sequence[str] | None) -> Scenario:
+    """A scenario from its file, with some fields changed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    settings
+        Changes, each as ``FIELD=VALUE`` with a dotted field and a value in YAML.
+
+    Raises
+    ------
+    InputError
+        If the file or a change makes no sense.
+    """
+    document = parse_yaml(read_text(path), str(path))
+    if isinstance(document.data, dict):
+        for setting in settings or ():
+            field, equals, value = setting.partition("=")
+            if not equals or not field:
+                raise InputError(f"--set {setting}: FIELD=VALUE is needed, such as proxy=nftables")
+            set_field(document.data, field, parse_yaml(value, f"--set {field}").data)
+    return scenario_from(document, path.parent)
+
+
+def json_schema(of: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of file.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind.
+    """
+    models: dict[str, type[BaseModel]] = {"scenario": Scenario, "experiment": Experiment}
+    if of not in models:
+        raise InputError(f"there is no schema of {of!r}: {did_you_mean(of, models)}")
+    found = models[of].model_json_schema(by_alias=True)
+    found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return found

@@ -1,0 +1,217 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from kubesim.figure import TableSpec
+from kubesim.report.style import unit_of
+from kubesim.units import format_count, format_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from kubesim.experiment import Experiment, SweepOutcome
+    from kubesim.scenario import Evidence, Result, TracedPacket, TraceResult
+
+_WIDTH_OF_A_PIPE = 140
+
+_OUT = Console(highlight=False)
+_ERROR = Console(stderr=True, highlight=False)
+if not _OUT.is_terminal:
+    _OUT.width = _WIDTH_OF_A_PIPE
+
+_OPERATIONS_SHOWN = 12
+
+
+def notices(texts: Iterable[str]) -> None:
+    """Say what a person should know, beside the results."""
+    for text in texts:
+        _ERROR.print(f"[yellow]note:[/yellow] {text}", soft_wrap=True)
+
+
+def written(directory: Path) -> None:
+    """Say where results are."""
+    _OUT.print(f"written to {directory}", soft_wrap=True)
+
+
+def run(result: Result) -> None:
+    """The summary of a run, and its dearest operations."""
+    summary = result.summary
+    table = _table("measure", "value")
+    for name, value in summary.items():
+        table.add_row(_label(name), _value(name, value))
+    scenario = result.scenario
+    _OUT.print(f"[bold]{scenario.name}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}")
+    _OUT.print(table)
+    for reason, flows in result.planned.refusals.items():
+        _OUT.print(f"[red]{flows} connections got nowhere:[/red] {reason}", soft_wrap=True)
+    _operations(result)
+
+
+def trace(found: TraceResult) -> None:
+    """Every packet's hops."""
+    for packet in found.packets:
+        _OUT.print(f"\n[bold]{packet.kind.replace('_', ' ')}[/bold]  {packet.sent}", soft_wrap=True)
+        _OUT.print(_hops(packet))
+        _OUT.print(_ending(packet), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(total: int, name: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error; gives a function to call with the number of finished runs."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("runs,"),
+        TimeElapsedColumn(),
+        TextColumn("gone,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=_ERROR) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda finished: bar.update(task, completed=finished)
+
+
+def sweep(experiment: Experiment, directory: Path, outcome: SweepOutcome) -> None:
+    """The tables of a sweep; where the experiment asks for none, a row per run."""
+    if outcome.is_interrupted:
+        _ERROR.print(f"interrupted: {outcome.finished} of {outcome.planned} runs are finished and kept in {directory}")
+    if not outcome.finished:
+        return
+    runs = pd.read_parquet(directory / "runs.parquet")
+    if experiment.question:
+        _OUT.print(f"[bold]{experiment.question.strip()}[/bold]", soft_wrap=True)
+    specs = experiment.tables or [
+        TableSpec(value=measure, rows=[name for name in experiment.factor_names() if runs[name].nunique() > 1])
+        for measure in ("latency_p50_ns", "throughput_per_s")
+    ]
+    for spec in specs:
+        _OUT.print(_sweep_table(spec, runs))
+    _OUT.print(f"tables and figures are in {directory}", soft_wrap=True)
+
+
+def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> Table:
+    """A measure by some factors down and one across."""
+    for factor, level in spec.where.items():
+        runs = runs[runs[factor] == level]
+    title = spec.title or _label(spec.value)
+    if spec.columns is None:
+        across: list[Any] = [_label(spec.value)]
+        values = runs.groupby(spec.rows, sort=False)[spec.value].mean().to_frame()
+    else:
+        across = list(dict.fromkeys(runs[spec.columns].dropna()))
+        if all(isinstance(level, int | float) for level in across):
+            across.sort()
+        values = runs.pivot_table(index=spec.rows, columns=spec.columns, values=spec.value, sort=False)[across]
+    names = [f"{level:,g}" if isinstance(level, int | float) else str(level) for level in across]
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for factor in spec.rows:
+        table.add_column(factor.rpartition(".")[2].replace("_", " "))
+    for name in names:
+        table.add_column(name, justify="right")
+    before: tuple[Any, ...] = ()
+    for levels, row in values.iterrows():
+        now = levels if isinstance(levels, tuple) else (levels,)
+        shown = ["" if before[: place + 1] == now[: place + 1] else str(level) for place, level in enumerate(now)]
+        table.add_row(*shown, *(_value(spec.value, value) for value in row))
+        before = now
+    return table
+
+
+def costs(found: Iterable[Evidence], cost_set: str) -> None:
+    """The numbers behind a scenario, by kind of evidence."""
+    _OUT.print(f"cost set [bold]{cost_set}[/bold], weakest evidence first", soft_wrap=True)
+    for kind, numbers in groupby(found, key=lambda one: one.kind):
+        table = _table("operation", "number", "value", "share of time", "source", title=str(kind.value))
+        for one in numbers:
+            table.add_row(
+                one.operation,
+                one.number,
+                f"{one.value:g}",
+                "" if one.operation == "(all)" else f"{one.share:.1%}",
+                one.source,
+            )
+        _OUT.print(table)
+
+
+def _operations(result: Result) -> None:
+    cpu = result.breakdown[result.breakdown["is_cpu"]]
+    if cpu.empty:
+        return
+    table = _table("operation", "CPU time per transaction", "share")
+    for row in cpu.head(_OPERATIONS_SHOWN).itertuples():
+        table.add_row(str(row.operation), format_ns(float(str(row.ns_per_transaction))), f"{float(str(row.share)):.1%}")
+    rest = cpu.iloc[_OPERATIONS_SHOWN:]
+    if len(rest):
+        table.add_row(
+            f"{len(rest)} others", format_ns(float(rest["ns_per_transaction"].sum())), f"{rest['share'].sum():.1%}"
+        )
+    _OUT.print(table)
+
+
+def _hops(packet: TracedPacket) -> Table:
+    table = _table("node", "operation", "count", "at", "cost")
+    before = ""
+    for one in packet.hops:
+        hop = one.hop
+        table.add_row(
+            hop.host if hop.host != before else "", hop.operation, f"{hop.items:,}", hop.at, format_ns(one.cost_ns)
+        )
+        before = hop.host
+    return table
+
+
+def _ending(packet: TracedPacket) -> str:
+    cost = (
+        f"{format_ns(packet.total_ns)}, of which CPU {format_ns(packet.cpu_ns)}; {packet.rules_tested:,} rules tested"
+    )
+    if packet.delivered_to is None:
+        return f"[red]got nowhere:[/red] {packet.path.reason}\n{cost}"
+    arrived = packet.path.packet
+    wakeups = format_ns(packet.wakeups * packet.core_wakeup_ns)
+    return (
+        f"delivered to [bold]{packet.delivered_to}[/bold], {arrived.destination}:{arrived.destination_port}, "
+        f"from {arrived.source}:{arrived.source_port}\n{cost}; idle cores would add {wakeups}"
+    )
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        is_text = column in ("measure", "operation", "node", "at", "source", "number", "what")
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+    return table
+
+
+def _label(name: str) -> str:
+    """A measure's name without its unit, which the value has."""
+    for ending in ("_bit_per_s", "_per_s", "_ns", "_ratio"):
+        name = name.removesuffix(ending)
+    return name.replace("_", " ").replace("cpu ns per", "CPU time per").replace("p999", "p99.9")
+
+
+def _value(name: str, value: Any) -> str:
+    """A measure in a unit that suits it."""
+    number = float(value)
+    if number != number:  # noqa: PLR0124 - not a number
+        return "-"
+    if name.endswith("_ns") or "_ns_per_" in name:
+        return format_ns(number)
+    unit = unit_of(name, abs(number))
+    if unit.name.startswith("thousand"):
+        return f"{number:,.0f} per s"
+    if unit.name:
+        return f"{format_count(number / unit.factor)} {unit.name}"
+    return f"{number:,.0f}" if number.is_integer() else format_count(number)

@@ -1,0 +1,119 @@
+"""Runs the runs of an experiment, on as many cores as wanted, and keeps what is finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from kubesim.errors import KubesimError
+from kubesim.experiment.store import Store
+from kubesim.scenario.simulation import run
+from kubesim.scenario.spec import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kubesim.experiment.spec import Experiment, PlannedRun
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a sweep ended.
+
+    Parameters
+    ----------
+    directory
+        Where its results are.
+    finished, planned
+        Runs that are done, and that were to be.
+    is_interrupted
+        Whether somebody stopped it.
+    """
+
+    directory: Path
+    finished: int
+    planned: int
+    is_interrupted: bool
+
+
+def sweep(
+    experiment: Experiment,
+    runs: list[PlannedRun],
+    directory: Path,
+    workers: int | None = None,
+    on_finished: Callable[[int], None] = lambda _finished: None,
+) -> SweepOutcome:
+    """Run an experiment and write its tables.
+
+    Parameters
+    ----------
+    experiment, runs
+        As :func:`load_experiment` gives them.
+    directory
+        Where results go.
+    workers
+        Processes; one per core if not given. The results do not depend on it.
+    on_finished
+        Called with the number of finished runs whenever there is one more.
+
+    Returns
+    -------
+    SweepOutcome
+        If it was interrupted, the tables hold the runs that were finished.
+
+    Raises
+    ------
+    KubesimError
+        If a run makes no sense, or results cannot be written; what was finished is kept.
+    """
+    store = Store(directory, experiment, runs)
+    store.prepare()
+    finished = 0
+    is_interrupted = False
+    try:
+        for number, outcome in _outcomes(runs, min(workers or os.cpu_count() or 1, max(1, len(runs)))):
+            if "error" in outcome:
+                raise KubesimError(f"run {number + 1} ({_levels(runs[number])}): {outcome['error']}")
+            store.keep(number, outcome)
+            finished += 1
+            on_finished(finished)
+    except KeyboardInterrupt:
+        is_interrupted = True
+    finally:
+        store.write_tables(is_complete=finished == len(runs))
+    return SweepOutcome(directory, finished, len(runs), is_interrupted)
+
+
+def run_one(number: int, scenario_json: str) -> tuple[int, dict[str, Any]]:
+    """Run one scenario, in whichever process; what is kept of it, as plain values."""
+    try:
+        result = run(Scenario.model_validate_json(scenario_json))
+    except KubesimError as error:
+        return number, {"error": str(error)}
+    breakdown = result.breakdown
+    return number, {
+        "provenance": result.provenance,
+        "summary": {key: float(value) for key, value in result.summary.items()},
+        "breakdown": json.loads(breakdown.to_json(orient="records", double_precision=15)),
+        "refusals": result.planned.refusals,
+        "notices": list(result.notices),
+    }
+
+
+def _outcomes(runs: list[PlannedRun], workers: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Outcomes in the order in which they come."""
+    work = [(one.number, one.scenario.model_dump_json(by_alias=True)) for one in runs]
+    if workers == 1:
+        yield from (run_one(*item) for item in work)
+        return
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
+    yield from parallel(joblib.delayed(run_one)(*item) for item in work)
+
+
+def _levels(one: PlannedRun) -> str:
+    return ", ".join(f"{factor} = {level}" for factor, level in one.levels.items())

@@ -1,0 +1,118 @@
+"""Draws the figures of a directory of results, from nothing but the data in it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kubesim.errors import InputError, did_you_mean
+from kubesim.figure import FigureSpec
+from kubesim.files import MANIFEST, read_text
+from kubesim.report import style
+from kubesim.report.bars import draw_bars, draw_breakdown
+from kubesim.report.lines import draw_lines
+from kubesim.report.run_figures import draw_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def draw_directory(directory: Path) -> list[Path]:
+    """Draw every figure of a run or a sweep into its ``figures``.
+
+    Parameters
+    ----------
+    directory
+        What ``kubesim run --out`` or ``kubesim sweep`` wrote.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    InputError
+        If there are no results, or they are damaged.
+    OutputError
+        If a figure cannot be written.
+    """
+    manifest = read_manifest(directory)
+    if manifest["kind"] == "run":
+        return draw_run(directory, manifest)
+    experiment = manifest["experiment"]
+    provenance = {
+        "kubesim_version": manifest["kubesim_version"],
+        "experiment": experiment["name"],
+        "scenario": json.dumps(experiment["scenario"], sort_keys=True),
+        "factors": json.dumps(manifest["factors"]),
+    }
+    runs = read_parquet(directory / "runs.parquet")
+    breakdown = read_parquet(directory / "breakdown.parquet")
+    written = []
+    for entry in experiment["figures"]:
+        spec = FigureSpec.model_validate(entry)
+        figure = _draw(spec, runs, breakdown, directory)
+        written += style.save(figure, directory / "figures" / spec.name, provenance)
+    return written
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a directory of results.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    if not (directory / MANIFEST).exists():
+        raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
+    try:
+        manifest = json.loads(read_text(directory / MANIFEST))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{directory / MANIFEST}, line {error.lineno}: {error.msg}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep"):
+        raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")
+    return manifest
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A table of results.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}: no run was finished") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
+
+
+def _draw(spec: FigureSpec, runs: pd.DataFrame, breakdown: pd.DataFrame, directory: Path) -> Any:
+    table = breakdown if spec.kind == "breakdown" else runs
+    for column in [*spec.factors(), *([spec.y] if spec.y else []), *(spec.band or ())]:
+        if column not in table.columns:
+            known = did_you_mean(column, table.columns)
+            raise InputError(f"{directory}: figure {spec.name} wants {column!r}, which was not measured: {known}")
+    for factor, level in spec.where.items():
+        table = table[table[factor] == level]
+    if table.empty:
+        raise InputError(f"{directory}: figure {spec.name} has nothing to show: no run has the levels in its where")
+    if spec.relative_to is not None:
+        table = _relative(spec, table)
+    draw = {"lines": draw_lines, "bars": draw_bars, "breakdown": draw_breakdown}[spec.kind]
+    return draw(spec, table)
+
+
+def _relative(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
+    """The measure as a share of what it is for one level of ``by``, all other factors being equal."""
+    keys = [name for name in (spec.x, spec.panel, "replication") if name and name in table.columns]
+    base = table[table[str(spec.by)] == spec.relative_to].set_index(keys)[spec.y]
+    index = pd.MultiIndex.from_frame(table[keys]) if len(keys) > 1 else pd.Index(table[keys[0]])
+    return table.assign(**{spec.y: table[spec.y].to_numpy() / base.reindex(index).to_numpy()})

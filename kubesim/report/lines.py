@@ -1,0 +1,124 @@
+"""Lines of a measure against a factor, with a band and a label at the end of each line."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from kubesim.report import style
+from kubesim.units import format_count
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kubesim.figure import FigureSpec
+
+_PANEL_INCHES = (3.5, 3.4)
+_DECADES_FOR_LOG = 1.0
+_LABEL_HEIGHT = 0.062
+"""Of the height of the axes: what one label needs."""
+
+
+def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
+    """Draw a figure of kind ``lines``.
+
+    Parameters
+    ----------
+    spec
+        What to show.
+    runs
+        Rows to show, those of other levels already left out.
+    """
+    panels = list(dict.fromkeys(runs[spec.panel])) if spec.panel else [None]
+    figure, axes = style.new_figure(len(panels), spec.title, _PANEL_INCHES)
+    lines = list(dict.fromkeys(runs[spec.by])) if spec.by else [""]
+    largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
+    unit = style.Unit(1, "") if spec.relative_to is not None else style.unit_of(spec.y, largest)
+    for panel, ax in zip(panels, axes, strict=True):
+        rows = runs if panel is None else runs[runs[spec.panel] == panel]
+        ends = [_line(ax, spec, rows, level, number, unit) for number, level in enumerate(lines)]
+        _set_scales(ax, spec, runs, unit)
+        if panel is not None:
+            ax.set_title(str(panel), loc="left", color="#404040")
+        ax.set_xlabel(spec.x_label or spec.x)
+        if spec.by and ax is axes[-1]:
+            _label_ends(ax, [end for end in ends if end is not None])
+    axes[0].set_ylabel(style.axis_label(spec.y_label or spec.y, unit))
+    return figure
+
+
+def _line(
+    ax: Axes, spec: FigureSpec, rows: pd.DataFrame, level: Any, number: int, unit: style.Unit
+) -> tuple[float, float, str, str] | None:
+    """Draw one line; the place of its end, its label and its colour."""
+    chosen = rows if spec.by is None else rows[rows[spec.by] == level]
+    columns = list(dict.fromkeys([spec.y, *(spec.band or ())]))
+    means = chosen.groupby(spec.x, sort=True)[columns].mean()
+    means = means[means[spec.y].notna()]
+    if means.empty:
+        return None
+    colour = style.COLOURS[number % len(style.COLOURS)]
+    x = means.index.to_numpy(dtype=float)
+    y = means[spec.y].to_numpy(dtype=float) / unit.factor
+    if spec.band is not None:
+        low, high = (means[column].to_numpy(dtype=float) / unit.factor for column in spec.band)
+        ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+    ax.plot(
+        x,
+        y,
+        color=colour,
+        linestyle=style.DASHES[number % len(style.DASHES)],
+        marker=style.MARKERS[number % len(style.MARKERS)],
+        markersize=5,
+        linewidth=2,
+    )
+    return float(x[-1]), float(y[-1]), str(level), colour
+
+
+def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write each line's name beside its end; moved labels keep the order of the lines."""
+    to_axes = ax.transAxes.inverted()
+    heights = [float(to_axes.transform(ax.transData.transform((x, y)))[1]) for x, y, _, _ in ends]
+    for (x, y, name, colour), height in zip(ends, style.spread_labels(heights, _LABEL_HEIGHT), strict=True):
+        ax.annotate(
+            name,
+            xy=(x, y),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            color=colour,
+            fontweight="bold",
+            fontsize=10,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4},
+        )
+
+
+def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: style.Unit) -> None:
+    """Logarithmic axes where numbers span decades; ticks at the levels that were run."""
+    levels = sorted({float(level) for level in runs[spec.x]})
+    if _spans_decades(levels):
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xticks(levels if len(levels) <= 7 else [level for level in levels if math.log10(level) % 1 == 0])
+    elif len(levels) <= 8:
+        ax.set_xticks(levels)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    values = runs[spec.y].to_numpy(dtype=float)
+    shown = values[np.isfinite(values) & (values > 0)] / unit.factor
+    if spec.relative_to is None and len(shown) and _spans_decades([float(shown.min()), float(shown.max())]):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    else:
+        ax.set_ylim(bottom=0)
+
+
+def _spans_decades(values: list[float]) -> bool:
+    return min(values) > 0 and math.log10(max(values) / min(values)) >= _DECADES_FOR_LOG

@@ -1,0 +1,208 @@
+"""How figures look: readable in a talk, in grey, and for people who see colours differently."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from kubesim.files import write_file
+from kubesim.units import NS_PER_MS, NS_PER_S, NS_PER_US
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+"""Okabe and Ito's palette (jfly.uni-koeln.de/color), ordered so that neighbours differ in grey too."""
+
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 2)),
+    (0, (1, 1.4)),
+    (0, (6, 2, 1, 2)),
+    (0, (3, 1)),
+    (0, (2, 3)),
+    "-",
+    (0, (8, 3)),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+_STYLE: Any = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#707070",
+    "axes.labelcolor": "#303030",
+    "xtick.color": "#505050",
+    "ytick.color": "#505050",
+    "svg.hashsalt": "kubesim",
+    "svg.fonttype": "path",
+    "figure.dpi": 100,
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit a measure is drawn in.
+
+    Parameters
+    ----------
+    factor
+        What values are divided by.
+    name
+        As it stands on the axis.
+    """
+
+    factor: float
+    name: str
+
+
+_LABEL_WIDTH = 38
+"""Characters on one line of an axis label."""
+
+_TIMES = (Unit(NS_PER_S, "s"), Unit(NS_PER_MS, "ms"), Unit(NS_PER_US, "µs"), Unit(1, "ns"))
+_RATES = (Unit(1e9, "Gbit/s"), Unit(1e6, "Mbit/s"), Unit(1e3, "kbit/s"), Unit(1, "bit/s"))
+
+
+def unit_of(measure: str, largest: float) -> Unit:
+    """The unit to draw a measure in, by the end of its name and its largest value."""
+    if measure.endswith(("_ratio", "utilisation")):
+        return Unit(0.01, "%")
+    if measure.endswith("_bit_per_s"):
+        choices = _RATES
+    elif measure.endswith("_per_s"):
+        return Unit(1e3, "thousand per s") if largest >= 1e4 else Unit(1, "per s")
+    elif measure.endswith("_ns") or "_ns_per_" in measure or measure.startswith("ns_per_"):
+        choices = _TIMES
+    else:
+        return Unit(1, "")
+    return next((unit for unit in choices if largest >= unit.factor), choices[-1])
+
+
+def axis_label(name: str, unit: Unit) -> str:
+    """A name with its unit, on lines that fit beside a panel."""
+    return textwrap.fill(f"{name} ({unit.name})" if unit.name else name, _LABEL_WIDTH)
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Room around the panels of a figure, in inches."""
+
+    left: float = 1.05
+    right: float = 1.35
+    bottom: float = 0.75
+    top: float = 0.85
+    between: float = 0.3
+
+
+def new_figure(
+    panels: int, title: str, panel_inches: tuple[float, float], margins: Margins | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side that share the vertical axis, and a title at its left.
+
+    Parameters
+    ----------
+    panels
+        How many.
+    title
+        What the figure says.
+    panel_inches
+        Width and height of each panel.
+    margins
+        Room around them.
+    """
+    around = margins or Margins()
+    width = around.left + panels * panel_inches[0] + (panels - 1) * around.between + around.right
+    height = around.bottom + panel_inches[1] + around.top
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height))
+        axes = figure.subplots(
+            1,
+            panels,
+            sharey=True,
+            squeeze=False,
+            gridspec_kw={
+                "left": around.left / width,
+                "right": 1 - around.right / width,
+                "bottom": around.bottom / height,
+                "top": 1 - around.top / height,
+                "wspace": around.between / panel_inches[0],
+            },
+        )[0]
+        if title:
+            figure.text(
+                0.18 / width, 1 - 0.16 / height, title, va="top", fontsize=13, fontweight="bold", color="#202020"
+            )
+    return figure, list(axes)
+
+
+def save(figure: Figure, stem: Path, provenance: dict[str, str]) -> list[Path]:
+    """Write ``STEM.png`` and ``STEM.svg`` with where they come from, and no date: the same data give the same bytes.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    text = "; ".join(f"{key}: {value}" for key, value in provenance.items())
+    metadata: dict[str, dict[str, Any]] = {
+        ".png": {"Software": f"kubesim {provenance.get('kubesim_version', '')}".strip(), "Description": text},
+        ".svg": {
+            "Creator": f"kubesim {provenance.get('kubesim_version', '')}".strip(),
+            "Description": text,
+            "Date": None,
+        },
+    }
+    written = []
+    with mpl.rc_context(_STYLE):
+        for ending, entries in metadata.items():
+            path = stem.with_suffix(ending)
+
+            def draw(aside: Path, entries: dict[str, Any] = entries) -> None:
+                figure.savefig(aside, dpi=160, metadata=entries)
+
+            write_file(path, draw)
+            written.append(path)
+    return written
+
+
+def spread_labels(positions: Sequence[float], smallest_gap: float) -> list[float]:
+    """Move labels apart so that none hides another, as little as possible and without changing their order.
+
+    Parameters
+    ----------
+    positions
+        Where the labels would be, in any order, along one axis.
+    smallest_gap
+        Least distance between two.
+    """
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    blocks: list[tuple[float, int]] = []  # middle and size of groups of labels that touch
+    for index in order:
+        middle, size = positions[index], 1
+        while blocks and _gap(blocks[-1], (middle, size), smallest_gap) < smallest_gap:
+            before_middle, before_size = blocks.pop()
+            middle = (middle * size + before_middle * before_size) / (size + before_size)
+            size += before_size
+        blocks.append((middle, size))
+    spread = [middle + (place - (size - 1) / 2) * smallest_gap for middle, size in blocks for place in range(size)]
+    placed = [0.0] * len(positions)
+    for index, position in zip(order, spread, strict=True):
+        placed[index] = position
+    return placed
+
+
+def _gap(lower: tuple[float, int], upper: tuple[float, int], step: float) -> float:
+    """Distance between the last label of one block and the first of the next."""
+    return upper[0] - (upper[1] - 1) / 2 * step - (lower[0] + (lower[1] - 1) / 2 * step)

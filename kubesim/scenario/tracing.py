@@ -1,0 +1,276 @@
+"""Follows single packets through a scenario, hop by hop."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kubesim.errors import InputError, did_you_mean
+from kubesim.kernel import socket
+from kubesim.kernel.packet import Packet
+from kubesim.scenario.simulation import costs_of, deploy, provenance
+from kubesim.scenario.visits import PricedHop, Role, priced
+
+if TYPE_CHECKING:
+    from kubesim.cluster import Cluster, Pod
+    from kubesim.cost import CostSet
+    from kubesim.kernel.walk import Path
+    from kubesim.scenario.deployment import Deployment
+    from kubesim.scenario.spec import Scenario
+
+SOURCE_PORT = 40_000
+DEFAULT_PORT = 80
+DEFAULT_BYTES = 64
+
+
+@dataclass(frozen=True)
+class TracedPacket:
+    """One packet's way.
+
+    Parameters
+    ----------
+    kind
+        ``first``, ``first_reply``, ``established`` or ``reply``.
+    sent
+        The packet's headers when it was sent, as ``address:port > address:port``.
+    hops
+        Its hops with their mean costs.
+    path
+        Everything that happened to it.
+    delivered_to
+        The pod, or node, that got it; None if nobody did.
+    core_wakeup_ns
+        What an idle core would need besides, each time one is woken.
+    """
+
+    kind: str
+    sent: str
+    hops: tuple[PricedHop, ...]
+    path: Path
+    delivered_to: str | None
+    core_wakeup_ns: int
+
+    @property
+    def total_ns(self) -> int:
+        """Sum of its hops: from socket to socket where all cores are awake and nobody waits."""
+        return sum(hop.cost_ns for hop in self.hops)
+
+    @property
+    def cpu_ns(self) -> int:
+        """The part of it that is CPU time."""
+        return sum(hop.cost_ns for hop in self.hops if hop.role not in (Role.NIC, Role.WIRE, Role.PORT))
+
+    @property
+    def rules_tested(self) -> int:
+        """Rules tested on all hosts."""
+        return sum(self.path.rules_tested.values())
+
+    @property
+    def wakeups(self) -> int:
+        """Cores it wakes where they are idle: of each receive queue, and of the process."""
+        roles = [hop.role for hop in self.hops]
+        changes = [role for before, role in zip([None, *roles], roles, strict=False) if role != before]
+        return sum(role in (Role.SOFTIRQ, Role.RECEIVE) for role in changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``kubesim trace --json`` prints of it."""
+        packet = self.path.packet
+        return {
+            "kind": self.kind,
+            "sent": self.sent,
+            "delivered_to": self.delivered_to,
+            "to": f"{packet.destination}:{packet.destination_port}" if self.delivered_to else None,
+            "from": f"{packet.source}:{packet.source_port}" if self.delivered_to else None,
+            "reason": self.path.reason,
+            "total_ns": self.total_ns,
+            "cpu_ns": self.cpu_ns,
+            "wakeups": self.wakeups,
+            "wakeup_ns": self.wakeups * self.core_wakeup_ns,
+            "rules_tested": self.rules_tested,
+            "rules_tested_at": {f"{host} {place}": count for (host, place), count in self.path.rules_tested.items()},
+            "hooks": [visit._asdict() for visit in self.path.hooks],
+            "hops": [
+                {
+                    "node": one.hop.host,
+                    "operation": one.hop.operation,
+                    "count": one.hop.items,
+                    "cost_ns": one.cost_ns,
+                    "at": one.hop.at,
+                    "context": one.hop.context.value,
+                }
+                for one in self.hops
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """The ways of a connection's packets.
+
+    Parameters
+    ----------
+    provenance
+        Version, scenario, seed and cost set.
+    notices
+        What a person should know about the input.
+    source, target
+        From whom to whom, as asked.
+    packets
+        First packet, its reply, an established packet and its reply; fewer if one gets nowhere.
+    """
+
+    provenance: dict[str, str]
+    notices: tuple[str, ...]
+    source: str
+    target: str
+    packets: tuple[TracedPacket, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``kubesim trace --json`` prints."""
+        return {
+            "kubesim_version": self.provenance["kubesim_version"],
+            "cost_set": self.provenance["cost_set"],
+            "from": self.source,
+            "to": self.target,
+            "packets": [packet.to_dict() for packet in self.packets],
+        }
+
+
+def trace(
+    scenario: Scenario, source: str, target: str, *, protocol: str | None = None, payload_bytes: int = DEFAULT_BYTES
+) -> TraceResult:
+    """Follow a new connection's packets.
+
+    Parameters
+    ----------
+    scenario
+        The cluster and its costs; its traffic is only needed for the pods it makes.
+    source
+        A pod, ``namespace/name`` or ``name``; of a Deployment, its first; or a node, for a process on it.
+    target
+        A Service, a pod or an address, each with ``:PORT`` if needed.
+    protocol
+        ``tcp`` or ``udp``; that of the Service's port, or TCP, if not given.
+    payload_bytes
+        What each packet carries.
+
+    Returns
+    -------
+    TraceResult
+
+    Raises
+    ------
+    InputError
+        If there is no such source or target.
+    """
+    deployment = deploy(scenario)
+    costs = costs_of(scenario)
+    tracer = _Tracer(deployment, costs, payload_bytes)
+    packets = tracer.follow(source, target, protocol)
+    return TraceResult(provenance(scenario), deployment.cluster.notices, source, target, packets)
+
+
+class _Tracer:
+    def __init__(self, deployment: Deployment, costs: CostSet, payload_bytes: int) -> None:
+        self._deployment = deployment
+        self._costs = costs
+        self._payload_bytes = payload_bytes
+
+    def follow(self, source: str, target: str, protocol: str | None) -> tuple[TracedPacket, ...]:
+        """First packet, its reply, an established packet and its reply."""
+        deployment = self._deployment
+        client_address = self._source(source)
+        address, port, own_protocol = _target(deployment, target)
+        protocol = protocol or own_protocol or "tcp"
+        found: list[TracedPacket] = []
+        for kinds in (("first", "first_reply"), ("established", "reply")):
+            request = Packet(client_address, address, protocol, SOURCE_PORT, port, self._payload_bytes)
+            request.is_opening = kinds[0] == "first"
+            sent = self._send(kinds[0], request)
+            found.append(sent)
+            if sent.delivered_to is None:
+                break
+            arrived = sent.path.packet.flow.reversed()
+            answer = self._send(kinds[1], Packet(*arrived, payload_bytes=self._payload_bytes))
+            found.append(answer)
+            if answer.delivered_to is None:
+                break
+        return tuple(found)
+
+    def _source(self, source: str) -> str:
+        """The address of the sender."""
+        cluster = self._deployment.cluster
+        names = [node.name for node in cluster.nodes]
+        if source in names:
+            return cluster.node(source).address
+        try:
+            return cluster.pod(source).address
+        except InputError as error:
+            raise InputError(f"from: {error}") from None
+
+    def _send(self, kind: str, packet: Packet) -> TracedPacket:
+        deployment = self._deployment
+        sent = f"{packet.source}:{packet.source_port} > {packet.destination}:{packet.destination_port}"
+        if packet.protocol == "tcp":
+            packet.segment_bytes = deployment.segment_bytes
+        path = socket.send(deployment.namespace_at(packet.source), packet, materialise=deployment.materialise)
+        hops = priced(path.hops, self._costs)
+        delivered_to = deployment.pod_name(path.delivered_to, path.packet.destination)
+        return TracedPacket(kind, sent, hops, path, delivered_to, self._costs.price_ns("core_wakeup"))
+
+
+def _target(deployment: Deployment, target: str) -> tuple[str, int, str | None]:
+    """Address, port and, where it is known, protocol of what is called."""
+    name, _, port_text = target.partition(":")
+    if not name:
+        raise InputError("to: a Service, a pod or an address is needed")
+    cluster = deployment.cluster
+    if _is_address(name):
+        return name, _port_number(port_text) or DEFAULT_PORT, None
+    service_error: InputError | None = None
+    try:
+        service = cluster.service(name)
+    except InputError as error:
+        service_error = error
+    else:
+        matching = [one for one in service.ports if port_text in ("", one.name, str(one.port))]
+        if not matching:
+            known = [one.name or str(one.port) for one in service.ports]
+            raise InputError(f"to: Service {name} has no port {port_text!r}: {did_you_mean(port_text, known)}")
+        port = matching[0]
+        if service.cluster_ip is not None and not deployment.proxy.is_headless:
+            return service.cluster_ip, port.port, port.protocol
+        endpoints = cluster.endpoints(service, port)
+        if not endpoints:
+            raise InputError(f"to: Service {name} has no virtual address and no endpoints: its name leads nowhere")
+        return endpoints[0].address, endpoints[0].port, port.protocol
+    pod = _pod(cluster, name, service_error)
+    declared = [one for one in pod.ports if port_text in ("", one.name, str(one.number))]
+    number = declared[0].number if declared else _port_number(port_text) or DEFAULT_PORT
+    return pod.address, number, declared[0].protocol if declared else None
+
+
+def _pod(cluster: Cluster, name: str, service_error: InputError) -> Pod:
+    try:
+        return cluster.pod(name)
+    except InputError:
+        known = [*cluster.service_names(), *cluster.pod_names()]
+        raise InputError(f"to: there is no Service or pod {name!r}: {did_you_mean(name, known)}") from service_error
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _port_number(text: str) -> int | None:
+    """A port's number, None if nothing is given."""
+    if not text:
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise InputError(f"to: {text!r} is not a port")
+    return int(text)
