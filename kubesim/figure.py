@@ -54,6 +54,16 @@ class TableSpec(BaseModel):
         return [*self.rows, *([self.columns] if self.columns else []), *self.where]
 
 
+def level_text(level: Any) -> str:
+    """A level as people read it: 10k, 1,024, yes."""
+    if isinstance(level, bool):
+        return "yes" if level else "no"
+    if isinstance(level, int | float):
+        is_round = abs(level) >= 1000 and level % 1000 == 0
+        return f"{level / 1000:,g}k" if is_round else f"{level:,g}"
+    return str(level)
+
+
 def level_label(value: Any) -> Level:
     """How a level of a factor is written in tables and figures: plugins by name and settings, traffic by workload."""
     if isinstance(value, dict):

@@ -87,6 +87,7 @@ def parse_yaml(text: str, place: str) -> YamlDocument:
         data = yaml.load(text, Loader=_LOADER)  # noqa: S506 - the C twin of SafeLoader
     except yaml.YAMLError as error:
         raise InputError(f"{place}{yaml_problem(error)}") from None
+    _refuse_repeated_keys(root, place)
     return YamlDocument(place, data, root)
 
 
@@ -188,6 +189,22 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, place: str) -> None:
+    """YAML lets a later key silently replace an earlier one of the same name, which nobody means."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(item, place)
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise InputError(f"{place}, line {line}: {key.value!r} is there already, on line {seen[key.value]}")
+                seen[key.value] = line
+            _refuse_repeated_keys(value, place)
 
 
 def _child(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from kubesim.figure import TableSpec
+from kubesim.figure import TableSpec, level_text
 from kubesim.report.style import unit_of
 from kubesim.units import format_count, format_ns
 
@@ -115,7 +115,7 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> Table:
         if all(isinstance(level, int | float) for level in across):
             across.sort()
         values = runs.pivot_table(index=spec.rows, columns=spec.columns, values=spec.value, sort=False)[across]
-    names = [f"{level:,g}" if isinstance(level, int | float) else str(level) for level in across]
+    names = [level_text(level) for level in across]
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for factor in spec.rows:
         table.add_column(factor.rpartition(".")[2].replace("_", " "))
@@ -124,7 +124,9 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> Table:
     before: tuple[Any, ...] = ()
     for levels, row in values.iterrows():
         now = levels if isinstance(levels, tuple) else (levels,)
-        shown = ["" if before[: place + 1] == now[: place + 1] else str(level) for place, level in enumerate(now)]
+        shown = [
+            "" if before[: place + 1] == now[: place + 1] else level_text(level) for place, level in enumerate(now)
+        ]
         table.add_row(*shown, *(_value(spec.value, value) for value in row))
         before = now
     return table

@@ -59,6 +59,8 @@ class Packet:
         The packet inside a tunnel's packet.
     overhead_bytes
         Tunnel headers between this packet's transport header and ``inner``'s IP header.
+    is_untracked
+        Whether a rule in the raw table has exempted it from connection tracking.
     is_ipvs
         Whether IPVS has handled it already (``skb->ipvs_property``).
     """
@@ -78,6 +80,7 @@ class Packet:
     connection: Connection | None = None
     is_reply: bool = False
     state: str = "UNTRACKED"
+    is_untracked: bool = False
     is_ipvs: bool = False
     destination_mac: str = ""
 
@@ -133,3 +136,4 @@ class Packet:
         self.connection = None
         self.is_reply = False
         self.state = "UNTRACKED"
+        self.is_untracked = False

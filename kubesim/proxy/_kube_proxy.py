@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kubesim.cluster import Cluster, Endpoint, Service, ServicePort
+
+_Rules = TypeVar("_Rules")
 
 
 class KubeProxySettings(BaseModel):
@@ -84,11 +86,6 @@ class ServiceView:
         self._node = node
         self.ports = ordered_ports(cluster, settings)
 
-    @staticmethod
-    def node_key(cluster: Cluster, node: str) -> str | None:
-        """The view's name for a node."""
-        return node if any(service.is_internal_local for service in cluster.services) else None
-
     def endpoints(self, service: Service, port: ServicePort) -> list[Endpoint]:
         """The endpoints that traffic to the virtual address is spread over."""
         listed = self._cluster.endpoints(service, port)
@@ -106,3 +103,29 @@ class ServiceView:
 
     def __iter__(self) -> Iterator[tuple[str, Service, ServicePort]]:
         return iter(self.ports)
+
+
+class SharedRules(Generic[_Rules]):
+    """Rule sets that nodes with the same view of the Services share, made when first asked for.
+
+    Parameters
+    ----------
+    cluster, settings
+        What the views are of.
+    make
+        Makes a rule set from a view.
+    """
+
+    def __init__(self, cluster: Cluster, settings: KubeProxySettings, make: Callable[[ServiceView], _Rules]) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._make = make
+        self._has_local_services = any(service.is_internal_local for service in cluster.services)
+        self._made: dict[str | None, _Rules] = {}
+
+    def of(self, node: str) -> _Rules:
+        """The rule set of a node."""
+        key = node if self._has_local_services else None
+        if key not in self._made:
+            self._made[key] = self._make(ServiceView(self._cluster, self._settings, key))
+        return self._made[key]

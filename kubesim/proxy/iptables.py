@@ -32,7 +32,7 @@ from kubesim.kernel.netfilter.targets import (
     SetMark,
     Target,
 )
-from kubesim.proxy._kube_proxy import KubeProxySettings, ServiceView, digest
+from kubesim.proxy._kube_proxy import KubeProxySettings, ServiceView, SharedRules, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,16 +62,12 @@ class Plugin:
     is_headless: ClassVar[bool] = False
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
-        self._cluster = cluster
         self._settings = settings
-        self._rule_sets: dict[str | None, _RuleSet] = {}
+        self._rules = SharedRules(cluster, settings, lambda view: _RuleSet(cluster, settings, view))
 
     def install(self, namespace: Namespace, node: Node) -> None:
         """Add the chains, which nodes share, and the jumps to them, which are put in front of what is there."""
-        key = ServiceView.node_key(self._cluster, node.name)
-        if key not in self._rule_sets:
-            self._rule_sets[key] = _RuleSet(self._cluster, self._settings, key)
-        rules = self._rule_sets[key]
+        rules = self._rules.of(node.name)
         for name, chains, jumps in (
             ("filter", rules.filter_chains, _FILTER_JUMPS),
             ("nat", rules.nat_chains, _NAT_JUMPS),
@@ -112,9 +108,9 @@ _NAT_JUMPS: _Jumps = (
 class _RuleSet:
     """The chains that nodes with the same view of the Services share."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, node: str | None) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, view: ServiceView) -> None:
         self._settings = settings
-        self._view = ServiceView(cluster, settings, node)
+        self._view = view
         self._pod_range = Prefix(cluster.pod_cidr) if settings.detect_local else None
         self._has_comments = cluster.endpoint_count <= LARGE_CLUSTER_ENDPOINTS
         self._builders: dict[str, Callable[[], Chain]] = {}

@@ -34,7 +34,7 @@ from kubesim.kernel.netfilter.targets import (
     SetMark,
     Target,
 )
-from kubesim.proxy._kube_proxy import KubeProxySettings, ServiceView, digest
+from kubesim.proxy._kube_proxy import KubeProxySettings, ServiceView, SharedRules, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -66,17 +66,13 @@ class Plugin:
     is_headless: ClassVar[bool] = False
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
-        self._cluster = cluster
-        self._settings = settings
-        self._rule_sets: dict[str | None, _RuleSet] = {}
+        self._rules = SharedRules(cluster, settings, lambda view: _RuleSet(cluster, settings, view))
 
     def install(self, namespace: Namespace, node: Node) -> None:
         """Add the table; nodes share its chains but for what says which addresses are the node's own."""
-        key = ServiceView.node_key(self._cluster, node.name)
-        if key not in self._rule_sets:
-            self._rule_sets[key] = _RuleSet(self._cluster, self._settings, key)
-        chains = _node_chains(node.address, self._rule_sets[key])
-        table = NftTable(namespace, "kube-proxy", lambda name: chains.get(name) or self._rule_sets[key].chain(name))
+        rules = self._rules.of(node.name)
+        chains = _node_chains(node.address, rules)
+        table = NftTable(namespace, "kube-proxy", lambda name: chains.get(name) or rules.chain(name))
         for base_chain in _BASE_CHAINS:
             table.add_base_chain(*base_chain)
 
@@ -84,9 +80,9 @@ class Plugin:
 class _RuleSet:
     """The chains and maps that nodes with the same view of the Services share."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, node: str | None) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, view: ServiceView) -> None:
         self._settings = settings
-        self._view = ServiceView(cluster, settings, node)
+        self._view = view
         self._pod_range = Prefix(cluster.pod_cidr) if settings.detect_local else None
         self._builders: dict[str, Callable[[], Chain]] = {}
         self.cluster_ips: set[str] = set()

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from kubesim.figure import level_text
 from kubesim.report import style
 from kubesim.units import format_count
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 _PANEL_INCHES = (3.5, 3.4)
 _DECADES_FOR_LOG = 1.0
+_TICK_DISTANCE, _TICK_LETTER = 0.03, 0.024
+"""Of the width of the axes: what lies between two names of levels, and what each letter needs."""
+
+_ENOUGH_DECADES = 3
 _LABEL_HEIGHT = 0.062
 """Of the height of the axes: what one label needs."""
 
@@ -34,17 +39,16 @@ def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     runs
         Rows to show, those of other levels already left out.
     """
-    panels = list(dict.fromkeys(runs[spec.panel])) if spec.panel else [None]
-    figure, axes = style.new_figure(len(panels), spec.title, _PANEL_INCHES)
-    lines = list(dict.fromkeys(runs[spec.by])) if spec.by else [""]
+    panels = style.panels_of(runs, spec.panel)
+    lines = style.series_of(runs, spec.by)
+    longest = max(len(str(level)) for level in lines)
+    margins = style.Margins(right=0.35 + longest * style.LABEL_INCHES_PER_LETTER)
+    figure, axes = style.new_figure([name for name, _ in panels], spec.title, _PANEL_INCHES, margins)
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
     unit = style.Unit(1, "") if spec.relative_to is not None else style.unit_of(spec.y, largest)
-    for panel, ax in zip(panels, axes, strict=True):
-        rows = runs if panel is None else runs[runs[spec.panel] == panel]
+    for (_, rows), ax in zip(panels, axes, strict=True):
         ends = [_line(ax, spec, rows, level, number, unit) for number, level in enumerate(lines)]
         _set_scales(ax, spec, runs, unit)
-        if panel is not None:
-            ax.set_title(str(panel), loc="left", color="#404040")
         ax.set_xlabel(spec.x_label or spec.x)
         if spec.by and ax is axes[-1]:
             _label_ends(ax, [end for end in ends if end is not None])
@@ -56,7 +60,7 @@ def _line(
     ax: Axes, spec: FigureSpec, rows: pd.DataFrame, level: Any, number: int, unit: style.Unit
 ) -> tuple[float, float, str, str] | None:
     """Draw one line; the place of its end, its label and its colour."""
-    chosen = rows if spec.by is None else rows[rows[spec.by] == level]
+    chosen = style.rows_of(rows, spec.by, level)
     columns = list(dict.fromkeys([spec.y, *(spec.band or ())]))
     means = chosen.groupby(spec.x, sort=True)[columns].mean()
     means = means[means[spec.y].notna()]
@@ -105,10 +109,8 @@ def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: style.Unit
     if _spans_decades(levels):
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xticks(levels if len(levels) <= 7 else [level for level in levels if math.log10(level) % 1 == 0])
-    elif len(levels) <= 8:
-        ax.set_xticks(levels)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    ax.set_xticks(_apart(levels, is_log=ax.get_xscale() == "log"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: level_text(value)))
     values = runs[spec.y].to_numpy(dtype=float)
     shown = values[np.isfinite(values) & (values > 0)] / unit.factor
     if spec.relative_to is None and len(shown) and _spans_decades([float(shown.min()), float(shown.max())]):
@@ -118,6 +120,21 @@ def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: style.Unit
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     else:
         ax.set_ylim(bottom=0)
+
+
+def _apart(levels: list[float], *, is_log: bool) -> list[float]:
+    """The levels whose names have room beside each other: powers of ten where they are enough, else as many as fit."""
+    decades = [level for level in levels if is_log and math.log10(level) % 1 == 0]
+    if len(decades) >= _ENOUGH_DECADES:
+        return decades
+    places = [math.log10(level) if is_log else level for level in levels]
+    longest = max(len(level_text(level)) for level in levels)
+    least = (places[-1] - places[0]) * (_TICK_DISTANCE + longest * _TICK_LETTER)
+    kept = [len(levels) - 1]
+    for place in range(len(levels) - 2, -1, -1):
+        if places[kept[-1]] - places[place] >= least and (place == 0 or places[place] - places[0] >= least):
+            kept.append(place)
+    return [levels[place] for place in reversed(kept)]
 
 
 def _spans_decades(values: list[float]) -> bool:

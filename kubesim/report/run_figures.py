@@ -35,7 +35,7 @@ def draw_run(directory: Path, manifest: dict[str, Any]) -> list[Path]:
 def _latency(latencies: Any, name: str) -> Figure:
     """The share of transactions that took at most so long, with percentiles marked."""
     unit = style.unit_of("latency_ns", float(np.median(latencies)))
-    figure, (ax,) = style.new_figure(1, f"{name}: latency of transactions", (5.4, 3.2), style.Margins(right=0.4))
+    figure, (ax,) = style.new_figure([""], f"{name}: latency of transactions", (5.4, 3.2), style.Margins(right=0.4))
     ordered = np.sort(latencies) / unit.factor
     share = np.arange(1, len(ordered) + 1) / len(ordered)
     ax.step(ordered, share * 100, where="post", color=style.COLOURS[0], linewidth=2)
@@ -57,7 +57,7 @@ def _breakdown(breakdown: pd.DataFrame, name: str) -> Figure:
     totals = cpu.groupby("group")["ns_per_transaction"].sum().sort_values()
     unit = style.unit_of("time_ns", float(totals.max()))
     title = f"{name}: CPU time per transaction, all hosts"
-    figure, (ax,) = style.new_figure(1, title, (6.6, 0.1 + 0.42 * len(totals)), style.Margins(left=2.4, right=0.3))
+    figure, (ax,) = style.new_figure([""], title, (6.6, 0.1 + 0.42 * len(totals)), style.Margins(left=2.4, right=0.3))
     largest = float(totals.max()) / unit.factor
     for place, (group, total) in enumerate(totals.items()):
         value = float(total) / unit.factor

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from kubesim.figure import level_text
 from kubesim.files import write_file
 from kubesim.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pandas as pd
     from matplotlib.axes import Axes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -71,6 +73,12 @@ class Unit:
 _LABEL_WIDTH = 38
 """Characters on one line of an axis label."""
 
+_TITLE: Any = {"fontsize": 13, "fontweight": "bold", "color": "#202020", "linespacing": 1.15}
+_TITLE_INCHES_PER_LETTER = 0.118
+
+LABEL_INCHES_PER_LETTER = 0.088
+"""Room that one letter of a label at the end of a line takes."""
+
 _TIMES = (Unit(NS_PER_S, "s"), Unit(NS_PER_MS, "ms"), Unit(NS_PER_US, "µs"), Unit(1, "ns"))
 _RATES = (Unit(1e9, "Gbit/s"), Unit(1e6, "Mbit/s"), Unit(1e3, "kbit/s"), Unit(1, "bit/s"))
 
@@ -92,7 +100,24 @@ def unit_of(measure: str, largest: float) -> Unit:
 
 def axis_label(name: str, unit: Unit) -> str:
     """A name with its unit, on lines that fit beside a panel."""
-    return textwrap.fill(f"{name} ({unit.name})" if unit.name else name, _LABEL_WIDTH)
+    return textwrap.fill(f"{name}\N{NO-BREAK SPACE}({unit.name})" if unit.name else name, _LABEL_WIDTH)
+
+
+def panels_of(table: pd.DataFrame, factor: str | None) -> list[tuple[str, pd.DataFrame]]:
+    """The panels of a figure, each with its title and its rows; one without a title if no factor tells them apart."""
+    if factor is None:
+        return [("", table)]
+    return [(level_text(level), table[table[factor] == level]) for level in dict.fromkeys(table[factor])]
+
+
+def series_of(table: pd.DataFrame, factor: str | None) -> list[Any]:
+    """The levels of the factor that has a line or bar for each; a nameless one if there is no such factor."""
+    return [""] if factor is None else list(dict.fromkeys(table[factor]))
+
+
+def rows_of(table: pd.DataFrame, factor: str | None, level: Any) -> pd.DataFrame:
+    """The rows of a level of such a factor."""
+    return table if factor is None else table[table[factor] == level]
 
 
 @dataclass(frozen=True)
@@ -107,14 +132,14 @@ class Margins:
 
 
 def new_figure(
-    panels: int, title: str, panel_inches: tuple[float, float], margins: Margins | None = None
+    panels: Sequence[str], title: str, panel_inches: tuple[float, float], margins: Margins | None = None
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side that share the vertical axis, and a title at its left.
 
     Parameters
     ----------
     panels
-        How many.
+        Their titles.
     title
         What the figure says.
     panel_inches
@@ -123,13 +148,13 @@ def new_figure(
         Room around them.
     """
     around = margins or Margins()
-    width = around.left + panels * panel_inches[0] + (panels - 1) * around.between + around.right
+    width = around.left + len(panels) * (panel_inches[0] + around.between) - around.between + around.right
     height = around.bottom + panel_inches[1] + around.top
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
         axes = figure.subplots(
             1,
-            panels,
+            len(panels),
             sharey=True,
             squeeze=False,
             gridspec_kw={
@@ -141,9 +166,10 @@ def new_figure(
             },
         )[0]
         if title:
-            figure.text(
-                0.18 / width, 1 - 0.16 / height, title, va="top", fontsize=13, fontweight="bold", color="#202020"
-            )
+            lines = textwrap.fill(title, max(20, int((width - 0.36) / _TITLE_INCHES_PER_LETTER)))
+            figure.text(0.18 / width, 1 - 0.14 / height, lines, va="top", **_TITLE)
+        for ax, panel in zip(axes, panels, strict=True):
+            ax.set_title(panel, loc="left", color="#404040")
     return figure, list(axes)
 
 

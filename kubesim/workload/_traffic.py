@@ -97,6 +97,25 @@ class WorkloadContext:
     segment_bytes: int
 
 
+MOST_MESSAGES = 20_000_000
+"""Messages of one run that are held in memory at the most."""
+
+
+def refuse_too_many(messages: int) -> None:
+    """Refuse a workload that would not fit in memory.
+
+    Raises
+    ------
+    InputError
+        If it has more than :data:`MOST_MESSAGES`.
+    """
+    if messages > MOST_MESSAGES:
+        raise InputError(
+            f"traffic: {messages:,} messages are too many to be held in memory, {MOST_MESSAGES:,} can be: "
+            "ask for fewer transactions or connections"
+        )
+
+
 def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[tuple[Service, ServicePort], ...]:
     """The service ports that the workload may send to, sorted or as named.
 

@@ -12,7 +12,7 @@ from kubesim.errors import InputError, did_you_mean
 from kubesim.units import NS_PER_MS, NS_PER_US
 from kubesim.workload._messages import INITIAL_RTO_NS, NONE, Flows, MessageKind, Messages, Script
 from kubesim.workload._tcp import ACK, FIN, FIN_ACK, LAST_ACK, SYN, SYN_ACK
-from kubesim.workload._traffic import Traffic, WorkloadContext, source_ports
+from kubesim.workload._traffic import Traffic, WorkloadContext, refuse_too_many, source_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +54,7 @@ class Plugin(Traffic):
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, user by user."""
         graph = _read_graph(self, context.cluster)
+        refuse_too_many(self.users * self.requests * len(graph.sites) * (2 if self.keep_alive else 8))
         scripts = _Scripts(graph, keeps_connections=self.keep_alive)
         columns = [self._user(scripts, user) for user in range(self.users)]
         lengths = np.array([len(column.kind) for column in columns])

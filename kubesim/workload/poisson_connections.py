@@ -10,7 +10,7 @@ from pydantic import Field
 from kubesim.units import NS_PER_S, NS_PER_US
 from kubesim.workload._messages import Messages
 from kubesim.workload._tcp import Conversation
-from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, targets
+from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, refuse_too_many, targets
 
 
 class Plugin(RequestResponse):
@@ -24,6 +24,7 @@ class Plugin(RequestResponse):
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, connection by connection."""
+        refuse_too_many(self.connections * (6 + 2 * self.requests))
         services = targets(self, context, self.protocol)
         conversation = Conversation(
             self.requests,

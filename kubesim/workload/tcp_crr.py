@@ -10,7 +10,7 @@ from pydantic import Field
 from kubesim.units import NS_PER_US
 from kubesim.workload._messages import INITIAL_RTO_NS, Messages
 from kubesim.workload._tcp import Conversation
-from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, targets
+from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, refuse_too_many, targets
 
 
 class Plugin(RequestResponse):
@@ -22,6 +22,7 @@ class Plugin(RequestResponse):
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, slot by slot."""
+        refuse_too_many(len(context.clients) * self.connections * self.transactions * 8)
         services = targets(self, context, self.protocol)
         slots = len(context.clients) * self.connections
         conversation = Conversation(

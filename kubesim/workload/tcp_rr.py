@@ -10,7 +10,7 @@ from pydantic import Field
 from kubesim.units import NS_PER_US
 from kubesim.workload._messages import Messages
 from kubesim.workload._tcp import Conversation
-from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, targets
+from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, refuse_too_many, targets
 
 
 class Plugin(RequestResponse):
@@ -22,6 +22,7 @@ class Plugin(RequestResponse):
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, connection by connection."""
+        refuse_too_many(len(context.clients) * self.connections * (3 + 2 * self.transactions))
         services = targets(self, context, self.protocol)
         threads = np.arange(len(context.clients) * self.connections)
         conversation = Conversation(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kubesim.workload._messages import FAST_RETRANSMIT_NS, NONE, MessageKind, Messages, Script
 from kubesim.workload._tcp import ACK, SYN, SYN_ACK
-from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, targets
+from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, refuse_too_many, targets
 
 LARGEST_BUFFER_BYTES = 65_536
 """``GSO_LEGACY_MAX_SIZE``: a buffer's length with its headers has to fit in 16 bits."""
@@ -30,6 +30,7 @@ class Plugin(Traffic):
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, connection by connection."""
+        refuse_too_many(len(context.clients) * self.connections * (3 + 2 * self.buffers))
         services = targets(self, context, self.protocol)
         threads = np.arange(len(context.clients) * self.connections)
         payload = (LARGEST_BUFFER_BYTES - _HEADER_BYTES) // context.segment_bytes * context.segment_bytes

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kubesim.units import NS_PER_MS, NS_PER_US
 from kubesim.workload._messages import NONE, MessageKind, Messages, Script, socket_places
-from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, targets
+from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, refuse_too_many, targets
 
 
 class Plugin(RequestResponse):
@@ -22,6 +22,7 @@ class Plugin(RequestResponse):
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, flow by flow."""
+        refuse_too_many(len(context.clients) * self.connections * 2 * self.transactions)
         services = targets(self, context, self.protocol)
         threads = np.arange(len(context.clients) * self.connections)
         work_ns = round(self.server_us * NS_PER_US)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kubesim.units import NS_PER_S
 from kubesim.workload._messages import NONE, MessageKind, Messages, Part, Script, socket_places
-from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, targets
+from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, refuse_too_many, targets
 
 
 class Plugin(Traffic):
@@ -25,6 +25,7 @@ class Plugin(Traffic):
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, flow by flow: for each datagram its departure, and then its arrival."""
+        refuse_too_many(len(context.clients) * self.connections * 2 * self.datagrams)
         services = targets(self, context, self.protocol)
         threads = np.arange(len(context.clients) * self.connections)
         kinds = tuple(

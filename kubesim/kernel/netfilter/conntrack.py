@@ -81,7 +81,7 @@ class Conntrack:
 
     def track(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
         """Find the packet's entry, or make one (``nf_conntrack_in``)."""
-        if packet.connection is not None or packet.state == "NOTRACK":
+        if packet.connection is not None or packet.is_untracked:
             return Verdict.ACCEPT
         walk.pay("conntrack_lookup", at=call.hook)
         found = self._entries.get(packet.flow)

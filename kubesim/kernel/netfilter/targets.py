@@ -65,6 +65,16 @@ class Masquerade(_Final):
 
 
 @dataclass(slots=True)
+class NoTrack:
+    """``-j CT --notrack``, in the raw table: connection tracking passes the packet over."""
+
+    def act(self, _state: State, probe: Probe, _traversal: Traversal) -> bool:
+        """Mark the packet and go on."""
+        probe.packet.is_untracked = True
+        return False
+
+
+@dataclass(slots=True)
 class Return:
     """``-j RETURN``: back to the chain that jumped here; in a base chain, its policy."""
 
