@@ -36,8 +36,7 @@ def validate(model: type[_Model], document: YamlDocument) -> _Model:
     except ValidationError as error:
         details = error.errors(include_url=False)
         first = min(details, key=_importance)
-        place = _place(first["loc"], document.data)
-        raise document.error(place, explain(first, model)) from None
+        raise document.error(_place(first, document.data), explain(first, model)) from None
 
 
 def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -66,16 +65,19 @@ def _importance(error: ErrorDetails) -> int:
     return 0 if error["type"] == "extra_forbidden" else 1
 
 
-def _place(location: Sequence[str | int], data: Any) -> list[str | int]:
+def _place(error: ErrorDetails, data: Any) -> list[str | int]:
     """The way to the error through the data, without the names that pydantic gives to members of unions."""
     place: list[str | int] = []
+    location = error["loc"]
+    if error["type"] == "union_tag_invalid":
+        location = (*location, error["ctx"]["discriminator"].strip("'"))
     for number, part in enumerate(location):
         is_last = number == len(location) - 1
         is_known = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
         if is_known:
             data = data[part]
             place.append(part)
-        elif is_last and isinstance(data, dict):
+        elif is_last and error["type"] in ("missing", "extra_forbidden"):
             place.append(part)
     return place
 

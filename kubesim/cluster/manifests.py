@@ -105,20 +105,23 @@ def _take(manifests: Manifests, document: dict[str, Any], place: str, seen: dict
     kind = document["kind"]
     group = str(document.get("apiVersion", "")).rpartition("/")[0]
     known = _KINDS.get((_OLD_GROUPS.get(group, group), kind))
-    if known is None:
+    if known is None or _is_made_by_a_deployment(document):
         manifests.skipped[kind] += 1
         return
     attribute, model = known
     checked = _check(model, document, place)
-    if isinstance(checked, objects.ControllerObject) and kind == "ReplicaSet" and checked.metadata.owner_references:
-        manifests.skipped[kind] += 1
-        return
     metadata: objects.Metadata = checked.metadata  # type: ignore[attr-defined]
     name = (kind, "" if kind == "Node" else metadata.namespace, metadata.name)
     if name in seen:
         raise InputError(f"{place}: {kind} {metadata.name!r} is there already, in {seen[name]}")
     seen[name] = place
     getattr(manifests, attribute).append(checked)
+
+
+def _is_made_by_a_deployment(document: dict[str, Any]) -> bool:
+    """Whether an object is a ReplicaSet that stands for its Deployment, which makes the same pods."""
+    metadata = document.get("metadata")
+    return document["kind"] == "ReplicaSet" and isinstance(metadata, dict) and bool(metadata.get("ownerReferences"))
 
 
 def _check(model: type[_Object], document: dict[str, Any], place: str) -> _Object:

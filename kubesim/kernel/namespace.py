@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.netfilter.ipset import IpSet
     from kubesim.kernel.netfilter.iptables import Table
     from kubesim.kernel.netfilter.nat import Nat
+    from kubesim.kernel.netfilter.nftables import NftTable
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
 
@@ -73,6 +74,7 @@ class Namespace:
         self.conntrack: Conntrack | None = None
         self.nat: Nat | None = None
         self.tables: dict[str, Table] = {}
+        self.nft_tables: list[NftTable] = []
         self.ipsets: dict[str, IpSet] = {}
         self.recent_clients: dict[str, set[str]] = {}
         self.ipvs: Ipvs | None = None
@@ -106,13 +108,20 @@ class Namespace:
             return True
         return any(address in addresses for _, addresses in self._shared_local)
 
-    def source_for(self, route: Route) -> str | None:
-        """The address a packet starting here gets: the route's preferred one, or the device's first."""
-        if route.source is not None:
-            return route.source
-        if route.device is not None and route.device.addresses:
-            return route.device.addresses[0]
-        return next((address for address in self._local if not address.startswith("127.")), None)
+    def primary_address(self, device: Device) -> str:
+        """The address that stands for a device: its first, or if it has none, the namespace's (``inet_select_addr``).
+
+        Raises
+        ------
+        LookupError
+            If the namespace has no address at all but its loopback's.
+        """
+        if device.addresses:
+            return device.addresses[0]
+        for address, owner in self._local.items():
+            if owner is not self.loopback:
+                return address
+        raise LookupError(f"{self.name} has no address to send from {device.name}")
 
     def __repr__(self) -> str:
         return f"<Namespace {self.name}>"

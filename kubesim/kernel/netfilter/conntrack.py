@@ -62,7 +62,7 @@ class Conntrack:
     @classmethod
     def of(cls, namespace: Namespace) -> Conntrack:
         """The namespace's table; tracking starts when something first needs it, as in Linux."""
-        return namespace.conntrack or cls(namespace)
+        return cls(namespace) if namespace.conntrack is None else namespace.conntrack
 
     def __len__(self) -> int:
         return len({id(entry) for entry, _ in self._entries.values()})

@@ -37,7 +37,7 @@ def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str
             Nat.of(call.namespace).translate_destination(packet.connection, address, port)
             walk.decide(address, port, is_sticky=bool(state.noted_in))
         case targets.Masquerade(is_random) if packet.connection is not None and call.out_device is not None:
-            address = call.namespace.devices[call.out_device].addresses[0]
+            address = call.namespace.primary_address(call.namespace.devices[call.out_device])
             Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=is_random)
     return Verdict.ACCEPT
 

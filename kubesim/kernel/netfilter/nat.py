@@ -44,7 +44,7 @@ class Nat:
     @classmethod
     def of(cls, namespace: Namespace) -> Nat:
         """The namespace's translation; it starts when the first nat chain is registered."""
-        return namespace.nat or cls(namespace)
+        return cls(namespace) if namespace.nat is None else namespace.nat
 
     def register(self, hook: Hook, priority: int, chain: HookFunction) -> None:
         """Add a nat chain; chains of iptables and nftables stand side by side, ordered by priority."""

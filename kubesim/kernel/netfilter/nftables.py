@@ -41,6 +41,7 @@ class NftTable:
         self.name = name
         self._namespace = namespace
         self._chain = chain
+        namespace.nft_tables.append(self)
         Conntrack.of(namespace)
 
     def add_base_chain(self, name: str, kind: str, hook: Hook, priority: int) -> None:

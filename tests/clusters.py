@@ -1,0 +1,99 @@
+"""Small clusters, brought up, and connections through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kubesim.cluster import Cluster, ClusterSpec, PlannedPod, build_cluster
+from kubesim.cni import cni_class
+from kubesim.kernel import socket
+from kubesim.kernel.packet import Packet
+from kubesim.kernel.walk import Chance, Path
+from kubesim.proxy import proxy_class
+from kubesim.scenario.deployment import Deployment
+
+if TYPE_CHECKING:
+    from pathlib import Path as FilePath
+
+NODE_CIDR = "192.168.0.0/16"
+
+
+def cluster_of(text: str, tmp_path: FilePath, **spec: Any) -> Cluster:
+    """A cluster from the text of a manifest."""
+    file = tmp_path / "manifest.yaml"
+    file.write_text(text)
+    return build_cluster(ClusterSpec(manifests=[file], **spec))
+
+
+def sized_cluster(
+    services: int = 3, endpoints: int = 2, clients: tuple[str, ...] = ("node-1",), **spec: Any
+) -> Cluster:
+    """A cluster by size, with a client pod on each of the named nodes."""
+    planned = [PlannedPod("default", f"client-{n + 1}", "client", node=node) for n, node in enumerate(clients)]
+    return build_cluster(ClusterSpec(services=services, endpoints=endpoints, **{"nodes": 2, **spec}), planned)
+
+
+def deploy(cluster: Cluster, cni: str, proxy: str, **settings: Any) -> Deployment:
+    """Bring a cluster up; settings are the proxy's."""
+    cni_plugin, proxy_plugin = cni_class(cni), proxy_class(proxy)
+    return Deployment(
+        cluster,
+        cni_plugin(cluster, cni_plugin.settings_model(), 1500),
+        proxy_plugin(cluster, proxy_plugin.settings_model(**settings)),
+        NODE_CIDR,
+        1500,
+    )
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A connection's first packet, its reply, a second packet, and its reply; as far as they came."""
+
+    first: Path
+    first_reply: Path | None = None
+    established: Path | None = None
+    reply: Path | None = None
+
+
+def converse(
+    deployment: Deployment,
+    source: str,
+    target: str,
+    port: int,
+    protocol: str = "tcp",
+    luck: float = 0.0,
+    source_port: int = 40_000,
+) -> Conversation:
+    """Open a connection from an address to another, and use it."""
+    paths: list[Path] = []
+    for _ in range(2):
+        packet = Packet(source, target, protocol, source_port, port, 64, is_opening=not paths)
+        request = send(deployment, source, packet, luck)
+        paths.append(request)
+        if request.delivered_to is None:
+            break
+        arrived = request.packet.flow.reversed()
+        paths.append(send(deployment, arrived.source, Packet(*arrived, payload_bytes=64), luck))
+    return Conversation(*paths)
+
+
+def send(deployment: Deployment, source: str, packet: Packet, luck: float = 0.0) -> Path:
+    """Send one packet from the namespace that an address belongs to."""
+    namespace = deployment.namespace_at(source)
+    return socket.send(namespace, packet, chance=Chance(luck), materialise=deployment.materialise)
+
+
+def rules(path: Path | None, host: str, place: str) -> int:
+    """Rules that a packet was held against at one host, table and hook."""
+    assert path is not None
+    return path.rules_tested.get((host, place), 0)
+
+
+def operations(path: Path | None) -> dict[str, int]:
+    """How often each operation was done on a packet, by name."""
+    assert path is not None
+    found: dict[str, int] = {}
+    for hop in path.hops:
+        found[hop.operation] = found.get(hop.operation, 0) + 1
+    return found

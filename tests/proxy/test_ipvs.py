@@ -1,0 +1,91 @@
+"""kube-proxy's IPVS mode: where a packet goes that the others do not go."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from kubesim.kernel.walk import Path
+from tests.clusters import converse, deploy, operations, rules, sized_cluster
+
+
+def hooks(path: Path | None, host: str) -> list[str]:
+    """Hooks of the IP layer that a packet passed on a host."""
+    assert path is not None
+    return [visit.hook for visit in path.hooks if visit.host == host and visit.family == "inet"]
+
+
+@pytest.mark.parametrize("cni", ["calico-bgp", "flannel-host-gw"])
+def test_requests_never_pass_forward_and_replies_do(cni: str) -> None:
+    cluster = sized_cluster(services=3, endpoints=2, endpoint_nodes=["node-2"])
+    deployment = deploy(cluster, cni, "ipvs")
+    client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-2").cluster_ip)
+    found = converse(deployment, client, virtual, 80)
+    for request in (found.first, found.established):
+        assert hooks(request, "node-1") == ["prerouting", "input", "output", "postrouting"]
+    assert hooks(found.reply, "node-1") == ["prerouting", "forward", "postrouting"]
+
+
+def test_rules_are_the_same_whatever_the_number_of_services() -> None:
+    counts = []
+    for services in (1, 1000):
+        cluster = sized_cluster(services=services, endpoints=2, endpoint_nodes=["node-2"])
+        deployment = deploy(cluster, "calico-bgp", "ipvs")
+        client, virtual = cluster.pod("client-1").address, str(cluster.all_services[-1].cluster_ip)
+        found = converse(deployment, client, virtual, 80)
+        counts.append((found.first.rules_tested, found.established and found.established.rules_tested))
+    assert counts[0] == counts[1]
+
+
+def test_the_filter_in_front_of_virtual_addresses_is_walked_by_every_packet() -> None:
+    cluster = sized_cluster(services=1, endpoints=1, endpoint_nodes=["node-2"])
+    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    found = converse(deployment, cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip), 80)
+    # KUBE-IPVS-FILTER: the jump, the set of load balancers and that of cluster addresses, which returns; then the jumps
+    # to KUBE-PROXY-FIREWALL and KUBE-NODE-PORT with its one rule.
+    assert rules(found.first, "node-1", "filter/INPUT") == rules(found.established, "node-1", "filter/INPUT") == 6
+
+
+def test_connections_are_scheduled_once() -> None:
+    cluster = sized_cluster(services=1, endpoints=3, endpoint_nodes=["node-2"])
+    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
+    taken: Counter[str] = Counter()
+    for port in range(6):
+        found = converse(deployment, client, virtual, 80, source_port=1000 + port)
+        assert found.established is not None
+        assert found.established.packet.destination == found.first.packet.destination
+        assert operations(found.first)["ipvs_schedule"] == 1
+        assert "ipvs_schedule" not in operations(found.established)
+        taken[found.first.packet.destination] += 1
+    assert set(taken.values()) == {2}, "round robin"
+
+
+def test_least_connection_looks_at_every_server() -> None:
+    cluster = sized_cluster(services=1, endpoints=50, endpoint_nodes=["node-2"])
+    looked_at = {}
+    for scheduler in ("rr", "lc"):
+        deployment = deploy(cluster, "calico-bgp", "ipvs", scheduler=scheduler)
+        client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
+        first = converse(deployment, client, virtual, 80).first
+        looked_at[scheduler] = next(hop.items for hop in first.hops if hop.operation == "ipvs_schedule")
+    assert looked_at == {"rr": 1, "lc": 50}
+
+
+def test_the_service_table_has_256_buckets() -> None:
+    cluster = sized_cluster(services=5000, endpoints=1, endpoint_nodes=["node-2"])
+    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    client, virtual = cluster.pod("client-1").address, str(cluster.all_services[0].cluster_ip)
+    first = converse(deployment, client, virtual, 80).first
+    chain = next(hop.items for hop in first.hops if hop.operation == "ipvs_service_lookup")
+    assert 5 < chain < 60, "about 5000 / 256"
+
+
+def test_a_segment_of_a_connection_that_ipvs_does_not_know_is_not_scheduled() -> None:
+    cluster = sized_cluster(services=2, endpoints=1, endpoint_nodes=["node-2"])
+    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    pod = cluster.pod("svc-1-0").address
+    found = converse(deployment, cluster.pod("client-1").address, pod, 8080)
+    for path in (found.first, found.established):
+        assert "ipvs_service_lookup" not in operations(path), "forwarded packets do not come to INPUT"
