@@ -3,11 +3,47 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 BITS_PER_BYTE = 8
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit that a measure is shown in.
+
+    Parameters
+    ----------
+    factor
+        What values are divided by.
+    name
+        As it stands behind a number.
+    """
+
+    factor: float
+    name: str
+
+
+_TIMES = (Unit(NS_PER_S, "s"), Unit(NS_PER_MS, "ms"), Unit(NS_PER_US, "µs"), Unit(1, "ns"))
+_RATES = (Unit(1e9, "Gbit/s"), Unit(1e6, "Mbit/s"), Unit(1e3, "kbit/s"), Unit(1, "bit/s"))
+
+
+def unit_of(measure: str, largest: float) -> Unit:
+    """The unit to draw a measure in, by the end of its name and its largest value."""
+    if measure.endswith(("_ratio", "utilisation")):
+        return Unit(0.01, "%")
+    if measure.endswith("_bit_per_s"):
+        choices = _RATES
+    elif measure.endswith("_per_s"):
+        return Unit(1, "per s")
+    elif measure.endswith("_ns") or "_ns_per_" in measure or measure.startswith("ns_per_"):
+        choices = _TIMES
+    else:
+        return Unit(1, "")
+    return next((unit for unit in choices if largest >= unit.factor), choices[-1])
 
 
 def ns_per_byte(gbit_per_s: float) -> float:
@@ -16,13 +52,20 @@ def ns_per_byte(gbit_per_s: float) -> float:
 
 
 def format_ns(value_ns: float) -> str:
-    """A time with three digits and its unit: ``12.3 us``."""
-    if math.isnan(value_ns):
+    """A time with three digits and its unit: ``12.3 µs``."""
+    return format_measure("time_ns", value_ns)
+
+
+def format_measure(measure: str, value: float) -> str:
+    """A measure's value with three digits, in a unit that suits it by the end of the measure's name."""
+    if math.isnan(value):
         return "-"
-    for limit, factor, unit in ((NS_PER_US, 1, "ns"), (NS_PER_MS, NS_PER_US, "us"), (NS_PER_S, NS_PER_MS, "ms")):
-        if abs(value_ns) < limit:
-            return f"{_digits(value_ns / factor)} {unit}"
-    return f"{_digits(value_ns / NS_PER_S)} s"
+    unit = unit_of(measure, abs(value))
+    if not unit.name:
+        return f"{value:,.0f}" if value.is_integer() else format_count(value)
+    if unit.name == "per s":
+        return f"{value:,.0f} per s" if abs(value) >= 100 else f"{_digits(value)} per s"
+    return f"{_digits(value / unit.factor)} {unit.name}"
 
 
 def format_count(value: float) -> str:

@@ -13,8 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kubesim.figure import TableSpec, level_text
-from kubesim.report.style import unit_of
-from kubesim.units import format_count, format_ns
+from kubesim.units import format_measure, format_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +48,7 @@ def run(result: Result) -> None:
     summary = result.summary
     table = _table("measure", "value")
     for name, value in summary.items():
-        table.add_row(_label(name), _value(name, value))
+        table.add_row(_label(name), format_measure(name, float(value)))
     scenario = result.scenario
     _OUT.print(f"[bold]{scenario.name}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}")
     _OUT.print(table)
@@ -68,7 +67,10 @@ def trace(found: TraceResult) -> None:
 
 @contextlib.contextmanager
 def progress(total: int, name: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error; gives a function to call with the number of finished runs."""
+    """A progress bar on standard error; gives a function to call with the number of finished runs.
+
+    The bar is not there before the first call, so that what goes wrong before is said in one line.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,9 +81,18 @@ def progress(total: int, name: str) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=_ERROR) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda finished: bar.update(task, completed=finished)
+    bar = Progress(*columns, console=_ERROR)
+    task = bar.add_task(name, total=total)
+
+    def advance(finished: int) -> None:
+        bar.start()
+        bar.update(task, completed=finished)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def sweep(experiment: Experiment, directory: Path, outcome: SweepOutcome) -> None:
@@ -127,7 +138,7 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> Table:
         shown = [
             "" if before[: place + 1] == now[: place + 1] else level_text(level) for place, level in enumerate(now)
         ]
-        table.add_row(*shown, *(_value(spec.value, value) for value in row))
+        table.add_row(*shown, *(format_measure(spec.value, float(value)) for value in row))
         before = now
     return table
 
@@ -202,18 +213,3 @@ def _label(name: str) -> str:
     for ending in ("_bit_per_s", "_per_s", "_ns", "_ratio"):
         name = name.removesuffix(ending)
     return name.replace("_", " ").replace("cpu ns per", "CPU time per").replace("p999", "p99.9")
-
-
-def _value(name: str, value: Any) -> str:
-    """A measure in a unit that suits it."""
-    number = float(value)
-    if number != number:  # noqa: PLR0124 - not a number
-        return "-"
-    if name.endswith("_ns") or "_ns_per_" in name:
-        return format_ns(number)
-    unit = unit_of(name, abs(number))
-    if unit.name.startswith("thousand"):
-        return f"{number:,.0f} per s"
-    if unit.name:
-        return f"{format_count(number / unit.factor)} {unit.name}"
-    return f"{number:,.0f}" if number.is_integer() else format_count(number)

@@ -54,7 +54,7 @@ def plan_pods(manifests: Manifests, nodes: Mapping[str, Mapping[str, str]]) -> l
         The nodes' labels by name.
     """
     running = [pod for pod in manifests.pods if pod.status.phase not in _FINISHED]
-    planned = [_from_object(pod, nodes) for pod in running]
+    planned = [_from_object(pod) for pod in running]
     for controller in manifests.controllers:
         planned += _from_controller(controller, planned[: len(running)], nodes)
     return planned
@@ -64,6 +64,11 @@ def put_on_nodes(planned: Iterable[PlannedPod], nodes: Iterable[str]) -> Counter
     """Give each pod without a node the one with the fewest pods; the number of pods by node.
 
     Where several have as few, the first takes the pod.
+
+    Raises
+    ------
+    InputError
+        If a pod is on a node that there is not.
     """
     names = list(nodes)
     counts: Counter[str] = Counter(dict.fromkeys(names, 0))
@@ -71,8 +76,10 @@ def put_on_nodes(planned: Iterable[PlannedPod], nodes: Iterable[str]) -> Counter
     for pod in planned:
         if pod.node is None:
             waiting.append(pod)
-        else:
+        elif pod.node in counts:
             counts[pod.node] += 1
+        else:
+            raise InputError(f"there is no node {pod.node!r} for pod {pod.name}: {did_you_mean(pod.node, names)}")
     for pod in waiting:
         pod.node = min(names, key=lambda name: counts[name])
         counts[pod.node] += 1
@@ -114,13 +121,12 @@ def make_pods(
     return list(made.values())
 
 
-def _from_object(pod: objects.PodObject, nodes: Mapping[str, Mapping[str, str]]) -> PlannedPod:
-    name, node = pod.metadata.name, pod.spec.node_name
-    if node is not None and node not in nodes:
-        raise InputError(f"pod {pod.metadata.namespace}/{name} is on node {node!r}: {did_you_mean(node, nodes)}")
+def _from_object(pod: objects.PodObject) -> PlannedPod:
+    name = pod.metadata.name
     owner = next((_controller_name(reference) for reference in pod.metadata.owner_references), name)
     planned = _from_template(pod.spec, pod.metadata.namespace, name, owner, pod.metadata.labels)
-    planned.node, planned.address, planned.is_ready = node, pod.status.pod_ip, pod.status.is_ready
+    planned.node, planned.address = pod.spec.node_name, pod.status.pod_ip
+    planned.is_ready = pod.status.is_ready
     return planned
 
 

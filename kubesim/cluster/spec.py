@@ -29,7 +29,7 @@ class ClusterSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    manifests: Annotated[list[Path], BeforeValidator(_list_of_one)] = Field(
+    manifests: Annotated[list[Path], BeforeValidator(_list_of_one, json_schema_input_type=Path | list[Path])] = Field(
         default=[], description="Kubernetes YAML files, relative to the scenario file"
     )
     nodes: int | None = Field(

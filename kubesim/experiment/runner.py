@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from kubesim.scenario.simulation import run
 from kubesim.scenario.spec import Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from kubesim.experiment.spec import Experiment, PlannedRun
@@ -59,7 +60,7 @@ def sweep(
     workers
         Processes; one per core if not given. The results do not depend on it.
     on_finished
-        Called with the number of finished runs whenever there is one more.
+        Called with the number of finished runs: 0 before the first, then whenever there is one more.
 
     Returns
     -------
@@ -74,9 +75,11 @@ def sweep(
     store = Store(directory, experiment, runs)
     store.prepare()
     finished = 0
+    on_finished(finished)
     is_interrupted = False
+    outcomes = _outcomes(runs, min(workers or os.cpu_count() or 1, max(1, len(runs))))
     try:
-        for number, outcome in _outcomes(runs, min(workers or os.cpu_count() or 1, max(1, len(runs)))):
+        for number, outcome in outcomes:
             if "error" in outcome:
                 raise KubesimError(f"run {number + 1} ({_levels(runs[number])}): {outcome['error']}")
             store.keep(number, outcome)
@@ -85,6 +88,7 @@ def sweep(
     except KeyboardInterrupt:
         is_interrupted = True
     finally:
+        outcomes.close()
         store.write_tables(is_complete=finished == len(runs))
     return SweepOutcome(directory, finished, len(runs), is_interrupted)
 
@@ -105,14 +109,21 @@ def run_one(number: int, scenario_json: str) -> tuple[int, dict[str, Any]]:
     }
 
 
-def _outcomes(runs: list[PlannedRun], workers: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _outcomes(runs: list[PlannedRun], workers: int) -> Generator[tuple[int, dict[str, Any]]]:
     """Outcomes in the order in which they come."""
     work = [(one.number, one.scenario.model_dump_json(by_alias=True)) for one in runs]
     if workers == 1:
         yield from (run_one(*item) for item in work)
         return
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
-    yield from parallel(joblib.delayed(run_one)(*item) for item in work)
+    outcomes = parallel(joblib.delayed(run_one)(*item) for item in work)
+    try:
+        for outcome in outcomes:  # noqa: UP028 - "yield from" would close what is below where its warning is heard
+            yield outcome
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # runs that are cancelled are no news to whoever cancels them
+            outcomes.close()
 
 
 def _levels(one: PlannedRun) -> str:

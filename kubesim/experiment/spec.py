@@ -35,7 +35,7 @@ class Experiment(BaseModel):
     question: str = Field(default="", description="what it answers")
     expectation: str = Field(default="", description="what one expects to see, and why")
     scenario: dict[str, Any] = Field(description="the scenario, without the fields that are factors")
-    factors: Annotated[list[Grid], BeforeValidator(_list_of_grids)] = Field(
+    factors: Annotated[list[Grid], BeforeValidator(_list_of_grids, json_schema_input_type=Grid | list[Grid])] = Field(
         description="levels by field of the scenario, such as cluster.services, all combined; of several grids, each"
     )
     replications: int = Field(

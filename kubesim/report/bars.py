@@ -10,7 +10,7 @@ import pandas as pd
 from kubesim.figure import level_text
 from kubesim.report import style
 from kubesim.report.groups import GROUPS, group_of
-from kubesim.units import format_count
+from kubesim.units import Unit, format_count, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def draw_breakdown(spec: FigureSpec, breakdown: pd.DataFrame) -> Figure:
         [name for name, _ in panels], spec.title, size, style.Margins(right=2.3, bottom=0.95)
     )
     totals = cpu.groupby([*([spec.panel] if spec.panel else []), spec.x])["ns_per_transaction"].sum() / runs_per_cell
-    unit = style.unit_of("ns_per_transaction", float(totals.max()))
+    unit = unit_of("ns_per_transaction", float(totals.max()))
     used = [group for group in GROUPS if group in set(cpu["group"])]
     for (_, rows), ax in zip(panels, axes, strict=True):
         table = rows.pivot_table(index=spec.x, columns="group", values="ns_per_transaction", aggfunc="sum", sort=False)
@@ -92,7 +92,7 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     size = (max(2.6, 0.4 + 0.4 * len(levels) * len(series)), 3.4)
     figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, style.Margins(bottom=0.95))
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
-    unit = style.Unit(1, "") if spec.relative_to is not None else style.unit_of(spec.y, largest)
+    unit = Unit(1, "") if spec.relative_to is not None else unit_of(spec.y, largest)
     width = 0.8 / len(series)
     for (_, rows), ax in zip(panels, axes, strict=True):
         for number, level in enumerate(series):

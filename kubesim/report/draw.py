@@ -9,9 +9,9 @@ import pandas as pd
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import FigureSpec
-from kubesim.files import MANIFEST, read_text
 from kubesim.report import style
 from kubesim.report.bars import draw_bars, draw_breakdown
+from kubesim.report.data import read_manifest, read_parquet
 from kubesim.report.lines import draw_lines
 from kubesim.report.run_figures import draw_run
 
@@ -57,41 +57,6 @@ def draw_directory(directory: Path) -> list[Path]:
         figure = _draw(spec, runs, breakdown, directory)
         written += style.save(figure, directory / "figures" / spec.name, provenance)
     return written
-
-
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a directory of results.
-
-    Raises
-    ------
-    InputError
-        If there is none, or it is damaged.
-    """
-    if not (directory / MANIFEST).exists():
-        raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
-    try:
-        manifest = json.loads(read_text(directory / MANIFEST))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{directory / MANIFEST}, line {error.lineno}: {error.msg}") from None
-    if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep"):
-        raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")
-    return manifest
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """A table of results.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
-    """
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}: no run was finished") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
 
 
 def _draw(spec: FigureSpec, runs: pd.DataFrame, breakdown: pd.DataFrame, directory: Path) -> Any:

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from kubesim.figure import level_text
 from kubesim.report import style
-from kubesim.units import format_count
+from kubesim.units import Unit, format_count, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     margins = style.Margins(right=0.35 + longest * style.LABEL_INCHES_PER_LETTER)
     figure, axes = style.new_figure([name for name, _ in panels], spec.title, _PANEL_INCHES, margins)
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
-    unit = style.Unit(1, "") if spec.relative_to is not None else style.unit_of(spec.y, largest)
+    unit = Unit(1, "") if spec.relative_to is not None else unit_of(spec.y, largest)
     for (_, rows), ax in zip(panels, axes, strict=True):
         ends = [_line(ax, spec, rows, level, number, unit) for number, level in enumerate(lines)]
         _set_scales(ax, spec, runs, unit)
@@ -57,7 +57,7 @@ def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
 
 
 def _line(
-    ax: Axes, spec: FigureSpec, rows: pd.DataFrame, level: Any, number: int, unit: style.Unit
+    ax: Axes, spec: FigureSpec, rows: pd.DataFrame, level: Any, number: int, unit: Unit
 ) -> tuple[float, float, str, str] | None:
     """Draw one line; the place of its end, its label and its colour."""
     chosen = style.rows_of(rows, spec.by, level)
@@ -103,7 +103,7 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         )
 
 
-def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: style.Unit) -> None:
+def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: Unit) -> None:
     """Logarithmic axes where numbers span decades; ticks at the levels that were run."""
     levels = sorted({float(level) for level in runs[spec.x]})
     if _spans_decades(levels):

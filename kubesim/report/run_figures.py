@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from kubesim.report import style
+from kubesim.report.data import read_parquet
 from kubesim.report.groups import GROUPS, group_of
-from kubesim.units import format_count
+from kubesim.units import format_count, unit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +22,8 @@ def draw_run(directory: Path, manifest: dict[str, Any]) -> list[Path]:
     """Draw ``latency`` and ``breakdown`` of what ``kubesim run --out`` wrote."""
     provenance = dict(manifest["provenance"])
     name = manifest["name"]
-    transactions = pd.read_parquet(directory / "transactions.parquet")
-    breakdown = pd.read_parquet(directory / "breakdown.parquet")
+    transactions = read_parquet(directory / "transactions.parquet")
+    breakdown = read_parquet(directory / "breakdown.parquet")
     written = []
     latencies = transactions.loc[transactions["is_measured"] & transactions["is_complete"], "latency_ns"].to_numpy()
     if len(latencies):
@@ -34,7 +35,7 @@ def draw_run(directory: Path, manifest: dict[str, Any]) -> list[Path]:
 
 def _latency(latencies: Any, name: str) -> Figure:
     """The share of transactions that took at most so long, with percentiles marked."""
-    unit = style.unit_of("latency_ns", float(np.median(latencies)))
+    unit = unit_of("latency_ns", float(np.median(latencies)))
     figure, (ax,) = style.new_figure([""], f"{name}: latency of transactions", (5.4, 3.2), style.Margins(right=0.4))
     ordered = np.sort(latencies) / unit.factor
     share = np.arange(1, len(ordered) + 1) / len(ordered)
@@ -55,7 +56,7 @@ def _breakdown(breakdown: pd.DataFrame, name: str) -> Figure:
     """CPU time per transaction by group, the largest first, with the dearest operations named."""
     cpu = breakdown[breakdown["is_cpu"]].assign(group=lambda table: table["operation"].map(group_of))
     totals = cpu.groupby("group")["ns_per_transaction"].sum().sort_values()
-    unit = style.unit_of("time_ns", float(totals.max()))
+    unit = unit_of("time_ns", float(totals.max()))
     title = f"{name}: CPU time per transaction, all hosts"
     figure, (ax,) = style.new_figure([""], title, (6.6, 0.1 + 0.42 * len(totals)), style.Margins(left=2.4, right=0.3))
     largest = float(totals.max()) / unit.factor

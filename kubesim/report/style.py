@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from kubesim.figure import level_text
 from kubesim.files import write_file
-from kubesim.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+
+    from kubesim.units import Unit
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe and Ito's palette (jfly.uni-koeln.de/color), ordered so that neighbours differ in grey too."""
@@ -54,22 +55,6 @@ _STYLE: Any = {
 }
 
 
-@dataclass(frozen=True)
-class Unit:
-    """The unit a measure is drawn in.
-
-    Parameters
-    ----------
-    factor
-        What values are divided by.
-    name
-        As it stands on the axis.
-    """
-
-    factor: float
-    name: str
-
-
 _LABEL_WIDTH = 38
 """Characters on one line of an axis label."""
 
@@ -78,24 +63,6 @@ _TITLE_INCHES_PER_LETTER = 0.118
 
 LABEL_INCHES_PER_LETTER = 0.088
 """Room that one letter of a label at the end of a line takes."""
-
-_TIMES = (Unit(NS_PER_S, "s"), Unit(NS_PER_MS, "ms"), Unit(NS_PER_US, "µs"), Unit(1, "ns"))
-_RATES = (Unit(1e9, "Gbit/s"), Unit(1e6, "Mbit/s"), Unit(1e3, "kbit/s"), Unit(1, "bit/s"))
-
-
-def unit_of(measure: str, largest: float) -> Unit:
-    """The unit to draw a measure in, by the end of its name and its largest value."""
-    if measure.endswith(("_ratio", "utilisation")):
-        return Unit(0.01, "%")
-    if measure.endswith("_bit_per_s"):
-        choices = _RATES
-    elif measure.endswith("_per_s"):
-        return Unit(1e3, "thousand per s") if largest >= 1e4 else Unit(1, "per s")
-    elif measure.endswith("_ns") or "_ns_per_" in measure or measure.startswith("ns_per_"):
-        choices = _TIMES
-    else:
-        return Unit(1, "")
-    return next((unit for unit in choices if largest >= unit.factor), choices[-1])
 
 
 def axis_label(name: str, unit: Unit) -> str:

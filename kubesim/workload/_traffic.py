@@ -53,7 +53,9 @@ class Traffic(BaseModel):
     from_: str | None = Field(
         default=None, alias="from", description="send from this pod, or from the pods of this Deployment, instead"
     )
-    to: Annotated[list[str] | ServiceChoice, BeforeValidator(_names)] = Field(
+    to: Annotated[
+        list[str] | ServiceChoice, BeforeValidator(_names, json_schema_input_type=str | list[str] | ServiceChoice)
+    ] = Field(
         default=ServiceChoice(choice="uniform"),
         description="a Service, several, or how one is chosen; NAME, NAMESPACE/NAME or NAME:PORT",
     )

@@ -221,7 +221,7 @@ def test_services_without_a_virtual_address(tmp_path: Path) -> None:
         (WEB.replace("targetPort: http", "targetPort: htpp"), "targetPort 'htpp' is the name of no port of the pods behind it"),
         (WEB.replace("targetPort: http", "targetPort: htpp"), "did you mean 'http'?"),
         (WEB + "---\n" + WEB, "Deployment 'web' is there already"),
-        ("{kind: Pod, apiVersion: v1, metadata: {name: p}, spec: {nodeName: nod-1}}", "is on node 'nod-1': did you mean 'node-1'?"),
+        ("{kind: Pod, apiVersion: v1, metadata: {name: p}, spec: {nodeName: nod-1}}", "there is no node 'nod-1' for pod p: did you mean 'node-1'?"),
         (
             "{kind: Node, apiVersion: v1, metadata: {name: n}, spec: {podCIDR: 10.0.0.0/99}}",
             "Node n: podCIDR '10.0.0.0/99' is not an IPv4 range",

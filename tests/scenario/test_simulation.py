@@ -14,6 +14,7 @@ from kubesim.cni import cni_names
 from kubesim.errors import InputError
 from kubesim.proxy import proxy_class, proxy_names
 from kubesim.scenario import Result, run
+from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.simulation import costs_of, deploy
 from kubesim.scenario.visits import priced
 from tests.clusters import converse
@@ -98,38 +99,26 @@ def test_openings_and_routes_put_together_are_whole_walks(
         traffic={"workload": "tcp_crr", "transactions": 6, "clients": 2, "clients_on": ["node-1", "node-2"]},
     )
     result = run(settled)
-    messages, classes = result.messages, result.classes
-    costs = costs_of(settled)
+    messages, classes, costs = result.messages, result.classes, costs_of(settled)
     for flow in range(len(messages.flows)):
-        client = messages.clients[messages.flows.client[flow]]
+        client = messages.clients[messages.flows.client[flow]].address
         service, port = messages.services[messages.flows.service[flow]]
-        server = classes.servers[classes.server[flow]]
-        endpoint = next(
-            number
-            for number, one in enumerate(
-                sorted(deploy(settled).cluster.endpoints(service, port), key=lambda e: f"{e.address}:{e.port}")
-            )
-            if deploy(settled).server_name(one.address, one.port) == server
-        )
         deployment = deploy(settled)
+        listed = sorted(deployment.cluster.endpoints(service, port), key=lambda one: f"{one.address}:{one.port}")
+        names = [deployment.server_name(one.address, one.port) for one in listed]
+        position = names.index(classes.servers[classes.server[flow]])
         if proxy == "ipvs":
-            continue_until(deployment, client.address, str(service.cluster_ip), server)
-        luck = (endpoint + 0.5) / endpoints
-        walked = converse(deployment, client.address, str(service.cluster_ip), port.port, luck=luck).first
+            _bring_round_robin_to(position, deployment, client, str(service.cluster_ip))
+        luck = (position + 0.5) / endpoints
+        walked = converse(deployment, client, str(service.cluster_ip), port.port, luck=luck).first
         together = [*classes.openings[classes.opening[flow]].hops, *classes.routes[classes.route[flow]][0].hops]
         assert shape(together) == shape(priced(walked.hops, costs))
 
 
-def continue_until(deployment: Any, client: str, virtual: str, server: str) -> None:
-    """Open connections until round robin is about to choose a server."""
-    for attempt in range(20):
-        first = converse(deployment, client, virtual, 80, source_port=100 + attempt).first
-        if first.delivered_to == server:
-            break
-    service = next(iter(deployment.host(deployment.cluster.pod_at(client).node).root.ipvs._services.values()))
-    count = len(service.scheduler.servers)
-    for attempt in range(count - 1):
-        converse(deployment, client, virtual, 80, source_port=200 + attempt)
+def _bring_round_robin_to(position: int, deployment: Deployment, client: str, virtual: str) -> None:
+    """Open connections until round robin is about to choose the server at a position, then forget them."""
+    for number in range(position):
+        converse(deployment, client, virtual, 80, source_port=100 + number)
     deployment.forget_connections()
 
 

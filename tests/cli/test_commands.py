@@ -1,0 +1,257 @@
+"""The command line, as people and scripts use it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from kubesim.cli import main
+
+SCENARIO = """\
+name: small
+cluster: {nodes: 2, services: 20, endpoints: 2, endpoint_nodes: [node-2]}
+cni: flannel-vxlan
+proxy: iptables
+traffic: {workload: tcp_rr, clients_on: [node-1], transactions: 40}
+"""
+
+EXPERIMENT = """\
+name: small
+question: Does it work?
+scenario:
+  cluster: {nodes: 2, services: 5}
+  cni: calico-bgp
+  proxy: none
+  traffic: {workload: tcp_rr, transactions: 20}
+factors: {proxy: [iptables, nftables], cluster.services: [1, 5]}
+figures: [{name: f, x: cluster.services, y: latency_p50_ns, by: proxy}]
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    """A scenario file."""
+    file = tmp_path / "scenario.yaml"
+    file.write_text(SCENARIO)
+    return file
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """An experiment file."""
+    file = tmp_path / "experiment.yaml"
+    file.write_text(EXPERIMENT)
+    return file
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def kubesim(*arguments: object) -> Done:
+    """Run the program in this process, as its entry point does."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr(sys, "argv", ["kubesim", *map(str, arguments)])
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as ended:
+            code = ended.code
+    return Done(code or 0, out.getvalue(), err.getvalue())
+
+
+def succeed(*arguments: object) -> str:
+    """Run it and expect that it worked; what it printed."""
+    done = kubesim(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail(*arguments: object) -> str:
+    """Run it and expect one line about what was wrong, and exit code 2."""
+    done = kubesim(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("kubesim: ")
+    return done.stderr
+
+
+def test_run_prints_a_table_and_writes_a_directory(scenario: Path, tmp_path: Path) -> None:
+    text = succeed("run", scenario, "--out", tmp_path / "out", "--packets")
+    for word in ("latency p99", "throughput", "first packet", "syscall_receive", "written to"):
+        assert word in text
+    files = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert files >= {
+        "manifest.json", "summary.json", "scenario.json", "transactions.parquet", "transactions.csv", "breakdown.csv",
+        "utilisation.parquet", "packets.parquet", "hops.csv", "figures/latency.png", "figures/breakdown.svg",
+    }  # fmt: skip
+    table = pd.read_parquet(tmp_path / "out" / "transactions.parquet")
+    assert set(table.columns) >= {"latency_ns", "kubesim_version", "seed", "cost_set", "scenario_sha256"}
+    pictures = succeed("plot", tmp_path / "out").split()
+    assert all(Path(picture).exists() for picture in pictures)
+
+
+def test_run_twice_gives_the_same_bytes(scenario: Path, tmp_path: Path) -> None:
+    written = []
+    for name in ("a", "b"):
+        succeed("run", scenario, "--out", tmp_path / name, "--packets")
+        written.append({file.name: file.read_bytes() for file in (tmp_path / name).rglob("*") if file.is_file()})
+    assert written[0] == written[1]
+
+
+def test_run_as_json_with_fields_changed(scenario: Path) -> None:
+    found = json.loads(succeed("run", scenario, "--json", "--set", "proxy=nftables", "--set", "cluster.services=7"))
+    changed = json.loads(found["scenario"])
+    assert (changed["proxy"]["name"], changed["cluster"]["services"]) == ("nftables", 7)
+    assert found["summary"]["transactions"] == 36
+    scheduled = json.loads(succeed("run", scenario, "--json", "--set", "proxy=ipvs", "--set", "proxy.scheduler=lc"))
+    assert json.loads(scheduled["scenario"])["proxy"]["scheduler"] == "lc"
+
+
+def test_trace(scenario: Path) -> None:
+    text = succeed("trace", scenario, "--from", "client-1", "--to", "svc-07")
+    for word in ("first reply", "conntrack_new", "nat/PREROUTING", "delivered to default/svc-07-0", "rules tested"):
+        assert word in text
+    found = json.loads(succeed("trace", scenario, "--from", "client-1", "--to", "svc-07:80", "--json"))
+    assert [packet["kind"] for packet in found["packets"]] == ["first", "first_reply", "established", "reply"]
+    lost = succeed("trace", scenario, "--from", "client-1", "--to", "8.8.8.8")
+    assert "got nowhere: 8.8.8.8 is not in the cluster" in lost
+
+
+def test_sweep_and_plot(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = succeed("sweep", experiment, "--workers", 2)
+    assert "Does it work?" in text
+    out = tmp_path / "results" / "small"
+    assert len(pd.read_parquet(out / "runs.parquet")) == 4
+    picture = out / "figures" / "f.png"
+    before = picture.read_bytes()
+    picture.unlink()
+    found = json.loads(succeed("plot", out, "--json"))
+    assert [Path(name).name for name in found["figures"]] == ["f.png", "f.svg"]
+    assert picture.read_bytes() == before
+    again = json.loads(succeed("sweep", experiment, "--out", out, "--json"))
+    assert (again["finished"], again["planned"]) == (4, 4)
+
+
+def test_costs(scenario: Path) -> None:
+    text = succeed("costs", scenario)
+    titles = [
+        line.strip() for line in text.splitlines() if line.strip() in ("assumed", "derived", "published", "given")
+    ]
+    assert titles == ["assumed", "derived", "published", "given"]
+    found = json.loads(succeed("costs", scenario, "--json"))
+    kinds = [number["kind"] for number in found["numbers"]]
+    assert kinds == sorted(kinds, key=["assumed", "derived", "published", "measured", "given"].index)
+    operations = {number["operation"] for number in found["numbers"]}
+    assert {"vxlan_encapsulate", "iptables_rule", "core_wakeup"} <= operations
+    assert "ipvs_schedule" not in operations, "only what the scenario uses"
+    assert all(number["source"] for number in found["numbers"])
+
+
+def test_schemas_accept_what_the_program_accepts(repository: Path) -> None:
+    schema = json.loads(succeed("schema"))
+    validator = Draft202012Validator(schema)
+    validator.validate(yaml.safe_load(SCENARIO))
+    bad: Any = yaml.safe_load(SCENARIO.replace("tcp_rr", "tcp_r"))
+    assert not validator.is_valid(bad)
+    experiments = Draft202012Validator(json.loads(succeed("schema", "experiment")))
+    for file in (repository / "experiments").glob("*.yaml"):
+        experiments.validate(yaml.safe_load(file.read_text()))
+
+
+def test_help_and_version() -> None:
+    text = succeed("--help")
+    for command in ("run", "trace", "sweep", "plot", "costs", "schema"):
+        assert f" {command} " in text
+        assert "Usage" in succeed(command, "--help")
+    assert succeed("--version").startswith("kubesim ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("flannel-vxlan", "flannel-vxlna", "did you mean 'flannel-vxlan'?"),
+        ("iptables", "iptable", "did you mean 'iptables'?"),
+        ("tcp_rr", "tcp_rx", "did you mean 'tcp_r"),
+        ("transactions", "transaction", "did you mean 'transactions'?"),
+        ("nodes: 2", "nodes: [", "line "),
+        ("transactions: 40", "transactions: -40", "greater than or equal to 1"),
+        ("transactions: 40", "transactions: 99999999", "too many to be held in memory"),
+        ("services: 20", "services: 0", "this scenario has no traffic"),
+        ("services: 20", "manifests: [nowhere.yaml]", "nowhere.yaml: No such file"),
+        ("services: 20", "services: 20, pod_cidr: 10.96.0.0/16", "overlaps service_cidr"),
+        ("services: 20", "services: 20, pod_cidr: 10.1.0.0/30", "is too small for 2 nodes"),
+        ("clients_on: [node-1]", "clients_on: [node-7]", "there is no node 'node-7' for pod client-1"),
+        ("clients_on: [node-1]", "from: nobody", "there is no pod 'nobody'"),
+        ("clients_on: [node-1]", "to: nobody", "there is no Service 'nobody'"),
+        ("name: small", "costs: cheap", "there is no cost set 'cheap'"),
+    ],
+)
+def test_bad_scenarios(old: str, new: str, message: str, scenario: Path, tmp_path: Path) -> None:
+    assert old in SCENARIO
+    scenario.write_text(SCENARIO.replace(old, new, 1))
+    assert message in fail("run", scenario, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "nothing is written"
+
+
+def test_bad_arguments(scenario: Path, experiment: Path, tmp_path: Path) -> None:
+    assert "cannot read" in fail("run", tmp_path / "missing.yaml")
+    assert "cannot read" in fail("run", tmp_path)
+    assert "FIELD=VALUE is needed" in fail("run", scenario, "--set", "proxy")
+    assert "unknown field" in fail("run", scenario, "--set", "proxxy=none")
+    assert "name has no fields" in fail("run", scenario, "--set", "name.x=1")
+    assert "there is no pod 'x'" in fail("trace", scenario, "--from", "x", "--to", "svc-07")
+    assert "there is no Service or pod 'svc-7'" in fail("trace", scenario, "--from", "client-1", "--to", "svc-7")
+    assert "there is no schema of 'x'" in fail("schema", "x")
+    assert "holds no results of kubesim" in fail("plot", tmp_path)
+    assert "cannot write" in fail("run", scenario, "--out", scenario / "below-a-file")
+    assert "holds files that are no results" in fail("sweep", experiment, "--out", tmp_path)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(EXPERIMENT.replace("cluster.services", "cluster.servces"))
+    assert "did you mean 'services'?" in fail("sweep", wrong, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written(scenario: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert "cannot write to" in fail("run", scenario, "--out", locked / "out")
+
+
+def test_the_program_itself(scenario: Path) -> None:
+    for arguments, code in (([], 0), (["--set", "proxy=x"], 2)):
+        command = [sys.executable, "-m", "kubesim", "run", str(scenario), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        assert done.returncode == code
+        assert "Traceback" not in done.stderr
+
+
+def test_output_that_nobody_reads_to_the_end(scenario: Path) -> None:
+    command = f"{sys.executable} -m kubesim trace {scenario} --from client-1 --to svc-07 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)  # noqa: S603, S607
+    assert "Traceback" not in done.stderr

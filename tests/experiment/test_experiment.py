@@ -1,0 +1,237 @@
+"""Experiments: levels combined, run anywhere with the same bytes, and what is finished is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from kubesim.errors import InputError, KubesimError, OutputError
+from kubesim.experiment import load_experiment, runner, sweep
+from kubesim.report import draw_directory
+
+SMALL = """\
+name: small
+question: Does it work?
+scenario:
+  cluster: {nodes: 2, services: 10, endpoints: 2, endpoint_nodes: [node-2]}
+  cni: flannel-host-gw
+  traffic: {workload: tcp_crr, clients_on: [node-1], transactions: 10}
+factors:
+  proxy: [iptables, {name: ipvs, scheduler: lc}]
+  cluster.services: [1, 20]
+figures:
+  - {name: lines, x: cluster.services, y: first_packet_ns, by: proxy, band: [first_packet_p50_ns, first_packet_p99_ns]}
+  - {name: bars, kind: bars, x: proxy, y: latency_p50_ns, by: cluster.services}
+  - {name: time, kind: breakdown, x: proxy, panel: cluster.services}
+  - {name: share, x: cluster.services, y: throughput_per_s, by: proxy, relative_to: iptables}
+tables:
+  - {value: first_packet_ns, rows: [proxy], columns: cluster.services}
+"""
+
+
+def experiment_file(tmp_path: Path, text: str = SMALL) -> Path:
+    """The experiment in a file."""
+    file = tmp_path / "experiment.yaml"
+    file.write_text(text)
+    return file
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Every file of a directory."""
+    return {
+        str(file.relative_to(directory)): file.read_bytes() for file in sorted(directory.rglob("*")) if file.is_file()
+    }
+
+
+def test_levels_are_combined_each_once(tmp_path: Path) -> None:
+    text = (
+        SMALL.partition("factors:")[0]
+        + """replications: 2
+factors:
+- {proxy: [iptables, nftables], cluster.services: [1, 20]}
+- {proxy: [iptables], cluster.services: [20], cluster.endpoints: [2, 3]}
+"""
+    )
+    _, runs = load_experiment(experiment_file(tmp_path, text))
+    assert [one.number for one in runs] == list(range(10))
+    found = [
+        tuple(one.levels[name] for name in ("proxy", "cluster.services", "cluster.endpoints")) for one in runs[::2]
+    ]
+    assert found == [
+        ("iptables", 1, 2), ("iptables", 20, 2), ("nftables", 1, 2), ("nftables", 20, 2), ("iptables", 20, 3),
+    ]  # fmt: skip
+    assert [one.levels["replication"] for one in runs] == [0, 1] * 5
+
+
+def test_fields_that_a_scenario_does_not_have_have_no_level(tmp_path: Path) -> None:
+    text = SMALL.replace(
+        "factors:\n  proxy: [iptables, {name: ipvs, scheduler: lc}]\n  cluster.services: [1, 20]\n",
+        "factors:\n- {proxy: [iptables], traffic.transactions: [5, 6]}\n"
+        "- {proxy: [nftables], traffic: [{workload: tcp_stream, buffers: 5}]}\n",
+    ).partition("figures")[0]
+    _, runs = load_experiment(experiment_file(tmp_path, text))
+    assert [(one.levels["traffic"], one.levels["traffic.transactions"]) for one in runs] == [
+        ("tcp_crr", 5), ("tcp_crr", 6), ("tcp_stream", None),
+    ]  # fmt: skip
+    experiment, runs = load_experiment(experiment_file(tmp_path, text))
+    sweep(experiment, runs, tmp_path / "out", workers=1)
+    table = pd.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert table["traffic.transactions"].tolist()[:2] == [5, 6]
+    assert pd.isna(table["traffic.transactions"][2])
+
+
+def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path) -> None:
+    experiment, runs = load_experiment(experiment_file(tmp_path))
+    for workers in (1, 2, 3):
+        directory = tmp_path / f"with-{workers}"
+        progress: list[int] = []
+        outcome = sweep(experiment, runs, directory, workers, progress.append)
+        assert (outcome.finished, outcome.planned, outcome.is_interrupted) == (4, 4, False)
+        assert progress == [0, 1, 2, 3, 4]
+        draw_directory(directory)
+    first = contents(tmp_path / "with-1")
+    assert first == contents(tmp_path / "with-2") == contents(tmp_path / "with-3")
+    assert set(first) >= {
+        "manifest.json", "runs.parquet", "runs.csv", "breakdown.parquet", "breakdown.csv", "runs/0.json",
+        "figures/lines.png", "figures/lines.svg", "figures/bars.png", "figures/time.svg", "figures/share.png",
+    }  # fmt: skip
+
+
+def test_tables_say_what_made_them(tmp_path: Path) -> None:
+    experiment, runs = load_experiment(experiment_file(tmp_path))
+    sweep(experiment, runs, tmp_path / "out", workers=1)
+    table = pd.read_csv(tmp_path / "out" / "runs.csv")
+    assert set(table.columns) >= {
+        "run",
+        "proxy",
+        "cluster.services",
+        "latency_p99_ns",
+        "seed",
+        "cost_set",
+        "kubesim_version",
+    }
+    assert table["scenario_sha256"].nunique() == 4
+    pd.testing.assert_frame_equal(
+        table, pd.read_parquet(tmp_path / "out" / "runs.parquet"), check_dtype=False, check_exact=False
+    )
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["is_complete"]
+    assert manifest["factors"]["proxy"] == ["iptables", "ipvs (scheduler=lc)"]
+    one = json.loads((tmp_path / "out" / "runs" / "3.json").read_text())
+    assert json.loads(one["provenance"]["scenario"])["cluster"]["services"] == 20
+
+
+def test_an_interrupted_sweep_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, runs = load_experiment(experiment_file(tmp_path))
+
+    def interrupted(number: int, scenario: str) -> tuple[int, dict[str, Any]]:
+        if number == 2:
+            raise KeyboardInterrupt
+        return run_one(number, scenario)
+
+    run_one = runner.run_one
+    monkeypatch.setattr(runner, "run_one", interrupted)
+    outcome = sweep(experiment, runs, tmp_path / "out", workers=1)
+    assert (outcome.finished, outcome.is_interrupted) == (2, True)
+    assert len(pd.read_parquet(tmp_path / "out" / "runs.parquet")) == 2
+    assert not json.loads((tmp_path / "out" / "manifest.json").read_text())["is_complete"]
+    assert not list((tmp_path / "out").glob(".*")), "nothing half-written"
+
+
+def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
+    text = SMALL.replace("transactions: 10", "transactions: 4000").replace("[1, 20]", str(list(range(1, 31))))
+    command = [
+        sys.executable,
+        "-m",
+        "kubesim",
+        "sweep",
+        str(experiment_file(tmp_path, text)),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    process = subprocess.Popen(  # noqa: S603 - this very program
+        [*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 90
+    while len(list((tmp_path / "out" / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted:" in errors
+    finished = len(list((tmp_path / "out" / "runs").glob("*.json")))
+    assert 2 <= finished < 60
+    assert len(pd.read_parquet(tmp_path / "out" / "runs.parquet")) == finished
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_makes_no_sense_stops_the_sweep_and_keeps_the_others(workers: int, tmp_path: Path) -> None:
+    text = SMALL.replace("cluster.services: [1, 20]", "traffic.to: [svc-01, svc-99]").partition("figures")[0]
+    experiment, runs = load_experiment(experiment_file(tmp_path, text))
+    with pytest.raises(
+        KubesimError, match=r"run \d \(proxy = .*, traffic.to = svc-99.*\): there is no Service 'svc-99'"
+    ):
+        sweep(experiment, runs, tmp_path / "out", workers)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert not manifest["is_complete"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("proxy: [ip", "proxies: [ip", "proxies: unknown field: did you mean 'proxy'?"),
+        ("cluster.services: [1", "cluster.service: [1", "cluster.service: unknown field: did you mean 'services'?"),
+        ("[1, 20]", "[]", "factors.cluster.services: list should have at least 1 item"),
+        (
+            "[1, 20]",
+            "[1, -20]",
+            "(with proxy = iptables, cluster.services = -20): cluster.services: input should be greater",
+        ),
+        ("[iptables,", "[iptable,", "there is no 'iptable': did you mean 'iptables'?"),
+        ("x: proxy,", "x: proxi,", "figures.1: 'proxi' is not a factor: did you mean 'proxy'?"),
+        ("name: lines", "name: Lines!", "figures.0.name: string should match pattern"),
+        ("name: small", "nome: small", "nome: unknown field: did you mean 'name'?"),
+        ("scenario:", "scenari:", "scenari: unknown field: did you mean 'scenario'?"),
+        ("cluster.services: [1", "name.x: [1", "name.x: name has no fields"),
+    ],
+)
+def test_files_that_make_no_sense(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in SMALL
+    text = SMALL.replace("name: small", "name: small\n").replace("scenario:\n", "scenario:\n  name: s\n")
+    with pytest.raises(InputError) as caught:
+        load_experiment(experiment_file(tmp_path, text.replace(old, new, 1)))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_directories_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+    experiment, runs = load_experiment(experiment_file(tmp_path))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="holds files that are no results of kubesim"):
+        sweep(experiment, runs, foreign, workers=1)
+    assert contents(foreign) == {"thesis.txt": b"years of work"}
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        sweep(experiment, runs, in_the_way / "out", workers=1)
+
+
+def test_a_second_sweep_replaces_the_first(tmp_path: Path) -> None:
+    experiment, runs = load_experiment(experiment_file(tmp_path))
+    sweep(experiment, runs, tmp_path / "out", workers=1)
+    draw_directory(tmp_path / "out")
+    sweep(experiment, runs[:1], tmp_path / "out", workers=1)
+    assert list((tmp_path / "out" / "runs").iterdir()) == [tmp_path / "out" / "runs" / "0.json"]
+    assert not (tmp_path / "out" / "figures").exists(), "figures of other data would be worse than none"
