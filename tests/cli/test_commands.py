@@ -160,7 +160,7 @@ def test_sweep_and_plot(experiment: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_costs(scenario: Path) -> None:
     text = succeed("costs", scenario)
     titles = [
-        line.strip() for line in text.splitlines() if line.strip() in ("assumed", "derived", "published", "given")
+        line.rstrip() for line in text.splitlines() if line.rstrip() in ("assumed", "derived", "published", "given")
     ]
     assert titles == ["assumed", "derived", "published", "given"]
     found = json.loads(succeed("costs", scenario, "--json"))
