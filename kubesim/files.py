@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_END = object()
 
 
 def read_text(path: Path) -> str:
@@ -82,11 +84,9 @@ def parse_yaml(text: str, place: str) -> YamlDocument:
     InputError
         If it is not YAML, with the line.
     """
-    try:
+    with _parsing(place):
         root = yaml.compose(text, Loader=_LOADER)
         data = yaml.load(text, Loader=_LOADER)  # noqa: S506 - the C twin of SafeLoader
-    except yaml.YAMLError as error:
-        raise InputError(f"{place}{yaml_problem(error)}") from None
     _refuse_repeated_keys(root, place)
     return YamlDocument(place, data, root)
 
@@ -99,14 +99,30 @@ def parse_yaml_stream(text: str, place: str) -> Iterator[tuple[str, Any]]:
     InputError
         If it is not YAML, with the line.
     """
+    documents = iter(yaml.load_all(text, Loader=_LOADER))
+    for number in itertools.count(1):
+        with _parsing(place):
+            data = next(documents, _END)
+        if data is _END:
+            return
+        yield f"{place}, document {number}", data
+
+
+@contextlib.contextmanager
+def _parsing(place: str) -> Iterator[None]:
+    """Say what is wrong with YAML in one line."""
     try:
-        for number, data in enumerate(yaml.load_all(text, Loader=_LOADER), start=1):
-            yield f"{place}, document {number}", data
+        yield
     except yaml.YAMLError as error:
-        raise InputError(f"{place}{yaml_problem(error)}") from None
+        raise InputError(f"{place}{_yaml_problem(error)}") from None
+    except RecursionError:
+        raise InputError(f"{place}: it is nested too deeply") from None
+    except (ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
+        # PyYAML's constructors let through what Python says of a date such as 2020-13-45 or a tag such as !!bool x.
+        raise InputError(f"{place}: a value is not what its form or tag says: {error}") from None
 
 
-def yaml_problem(error: yaml.YAMLError) -> str:
+def _yaml_problem(error: yaml.YAMLError) -> str:
     """On which line YAML went wrong, and how: the end of a message that begins with the file."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it is not YAML"
@@ -191,20 +207,30 @@ def _umask() -> int:
     return mask
 
 
-def _refuse_repeated_keys(node: yaml.Node | None, place: str) -> None:
+def _refuse_repeated_keys(root: yaml.Node | None, place: str) -> None:
     """YAML lets a later key silently replace an earlier one of the same name, which nobody means."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(item, place)
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
+    waiting = [root]
+    visited: set[int] = set()  # an alias may lead to where we have been, even to a part of itself
+    while waiting:
+        node = waiting.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeats(node, place)
+            waiting.extend(value for _, value in node.value)
+
+
+def _refuse_repeats(mapping: yaml.MappingNode, place: str) -> None:
+    seen: dict[str, int] = {}
+    for key, _ in mapping.value:
+        if isinstance(key, yaml.ScalarNode):
             line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise InputError(f"{place}, line {line}: {key.value!r} is there already, on line {seen[key.value]}")
-                seen[key.value] = line
-            _refuse_repeated_keys(value, place)
+            if key.value in seen:
+                raise InputError(f"{place}, line {line}: {key.value!r} is there already, on line {seen[key.value]}")
+            seen[key.value] = line
 
 
 def _child(node: yaml.Node | None, key: str | int) -> tuple[int, yaml.Node] | None:

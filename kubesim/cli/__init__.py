@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from kubesim.cli.exit_codes import INPUT_ERROR, INTERRUPTED
 from kubesim.errors import KubesimError
-
-INPUT_ERROR = 2
-INTERRUPTED = 130
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kubesim.cli import INTERRUPTED
+from kubesim.cli.exit_codes import INTERRUPTED
 
 app = typer.Typer(
     name="kubesim",

@@ -6,6 +6,7 @@ import ipaddress
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from socket import inet_aton
 
 from kubesim.cluster.records import ContainerPort, Endpoint, Node, Pod, Service, ServicePort
 
@@ -53,6 +54,11 @@ class Fleet:
     @cached_property
     def _first_numbers(self) -> tuple[int, ...]:
         return tuple(int(ipaddress.ip_address(address)) for address in self.first_pod_ips)
+
+    @cached_property
+    def _blocks(self) -> list[tuple[int, int]]:
+        """Where each node's pods begin, and the node, in order of their addresses."""
+        return sorted((first, node) for node, first in enumerate(self._first_numbers))
 
     @cached_property
     def _service_base(self) -> int:
@@ -108,13 +114,14 @@ class Fleet:
 
     def pod_at(self, address: str) -> Pod | None:
         """The pod with this address, None if it is not of this fleet."""
-        number = int(ipaddress.ip_address(address))
-        order = sorted(range(len(self.nodes)), key=lambda node: self._first_numbers[node])
-        place = bisect_right([self._first_numbers[node] for node in order], number) - 1
+        if ":" in address:
+            return None
+        number = int.from_bytes(inet_aton(address))
+        place = bisect_right(self._blocks, (number, len(self.nodes))) - 1
         if place < 0:
             return None
-        node = order[place]
-        pod = (number - self._first_numbers[node]) * len(self.nodes) + node
+        first, node = self._blocks[place]
+        pod = (number - first) * len(self.nodes) + node
         if pod >= self.services * self.endpoints:
             return None
         return self.pod(*divmod(pod, self.endpoints))

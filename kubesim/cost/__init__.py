@@ -9,7 +9,17 @@ from kubesim.cost.cost_set import (
     Number,
     Operation,
     cost_set_names,
+    is_file_name,
     load_cost_set,
 )
 
-__all__ = ["DEFAULT_COST_SET", "CostSet", "Kind", "Number", "Operation", "cost_set_names", "load_cost_set"]
+__all__ = [
+    "DEFAULT_COST_SET",
+    "CostSet",
+    "Kind",
+    "Number",
+    "Operation",
+    "cost_set_names",
+    "is_file_name",
+    "load_cost_set",
+]

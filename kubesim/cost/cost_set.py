@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from enum import StrEnum
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.files import YamlDocument, parse_yaml, read_text
+from kubesim.validation import validate
 
 DEFAULT_COST_SET = "published-x86-server"
 
@@ -118,7 +121,11 @@ class CostSet(BaseModel):
     sources: dict[str, str] = {}
     default_spread: Number
     operations: dict[str, Operation]
-    _prices: dict[tuple[str, int, int], tuple[int, float]] = PrivateAttr(default_factory=dict)
+
+    @cached_property
+    def _prices(self) -> dict[tuple[str, int, int], tuple[int, float]]:
+        """What was asked for before; not a private attribute, which pydantic looks up too slowly for this."""
+        return {}
 
     def operation(self, name: str) -> Operation:
         """The prices of an operation.
@@ -165,47 +172,51 @@ def cost_set_names() -> list[str]:
     return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def load_cost_set(name: str, base: Path | None = None) -> CostSet:
+def is_file_name(name: str) -> bool:
+    """Whether a cost set is given as the path of a file, not by name."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def load_cost_set(name: str) -> CostSet:
     """Load a cost set by name, or from a file.
 
     Parameters
     ----------
     name
         A name as :func:`cost_set_names` gives it, or the path of a YAML file.
-    base
-        Directory that a path is relative to.
 
     Raises
     ------
     InputError
         If there is no such set, or the file is not one.
     """
-    return _load(name, base, seen=())
+    return _load(name, Path(), seen=())
 
 
-def _load(name: str, base: Path | None, seen: tuple[str, ...]) -> CostSet:
-    if name in seen:
-        raise InputError(f"cost set {name} extends itself: {' -> '.join((*seen, name))}")
+def _load(name: str, base: Path, seen: tuple[str, ...]) -> CostSet:
+    """Load a set; what it extends is a name, or a file relative to it."""
+    key = str((base / name).resolve()) if is_file_name(name) else name
+    if key in seen:
+        raise InputError(f"cost set {name} extends itself")
     document = _read(name, base)
     raw = document.data
     if not isinstance(raw, dict):
         raise InputError(f"{document.place}: a cost set is a mapping")
     raw.setdefault("name", Path(name).stem)
     if raw.get("extends"):
-        parent = _load(str(raw["extends"]), base, (*seen, name)).model_dump(exclude_none=True)
-        operations = {**parent["operations"], **(raw.get("operations") or {})}
-        raw = {**parent, **raw, "operations": operations, "sources": {**parent["sources"], **raw.get("sources", {})}}
-    try:
-        return CostSet.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise document.error(first["loc"], first["msg"]) from None
+        here = (base / name).parent if is_file_name(name) else base
+        parent = _load(str(raw["extends"]), here, (*seen, key)).model_dump(exclude_none=True)
+        for field in ("operations", "sources"):
+            own = raw.get(field) or {}
+            raw[field] = {**parent[field], **own} if isinstance(own, dict) else own
+        raw = {**parent, **raw}
+    return validate(CostSet, replace(document, data=raw))
 
 
-def _read(name: str, base: Path | None) -> YamlDocument:
+def _read(name: str, base: Path) -> YamlDocument:
     """The file of a set."""
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name) if base is None else base / name
+    if is_file_name(name):
+        path = base / name
         return parse_yaml(read_text(path), str(path))
     if name not in cost_set_names():
         raise InputError(f"there is no cost set {name!r}: {did_you_mean(name, cost_set_names())}")

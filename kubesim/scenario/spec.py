@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from kubesim.cluster import ClusterSpec
 from kubesim.cni import cni_class, cni_names
-from kubesim.cost import DEFAULT_COST_SET
+from kubesim.cost import DEFAULT_COST_SET, is_file_name
 from kubesim.engine import ENGINES
 from kubesim.errors import did_you_mean
 from kubesim.files import YamlDocument, parse_yaml, read_text
@@ -130,6 +130,6 @@ def scenario_from(document: YamlDocument, base: Path) -> Scenario:
 def with_paths(scenario: Scenario, base: Path) -> Scenario:
     """The same scenario with relative paths taken from ``base``."""
     manifests = [base / path for path in scenario.cluster.manifests]
-    costs = str(base / scenario.costs) if scenario.costs.endswith((".yaml", ".yml")) else scenario.costs
+    costs = str(base / scenario.costs) if is_file_name(scenario.costs) else scenario.costs
     cluster = scenario.cluster.model_copy(update={"manifests": manifests})
     return scenario.model_copy(update={"cluster": cluster, "costs": costs})

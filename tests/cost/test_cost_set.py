@@ -82,7 +82,11 @@ def test_a_set_can_extend_another(tmp_path: Path) -> None:
     assert costs.price_ns("teleport") == 2
     assert costs.price_ns("backlog") == base.price_ns("backlog")
     assert costs.default_spread == base.default_spread
-    assert load_cost_set("mine.yaml", tmp_path).price_ns("teleport") == 2
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "yours.yaml").write_text("extends: ../mine.yaml\n")
+    yours = load_cost_set(str(tmp_path / "deeper" / "yours.yaml"))
+    assert yours.name == "yours"
+    assert yours.price_ns("teleport") == 2
 
 
 @pytest.mark.parametrize(
@@ -104,13 +108,15 @@ def test_a_set_can_extend_another(tmp_path: Path) -> None:
             "operations.x.fixed_ns.source",
         ),
         (f"extends: {DEFAULT_COST_SET}\nextra: 1\n", "extra"),
+        (f"extends: {DEFAULT_COST_SET}\noperations: [1]\n", "operations"),
+        (f"extends: {DEFAULT_COST_SET}\nsources: 1\n", "sources"),
         ("extends: published\n", "there is no cost set 'published': did you mean 'published-x86-server'?"),
     ],
 )
 def test_files_that_make_no_sense(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "me.yaml").write_text(text)
     with pytest.raises(InputError) as caught:
-        load_cost_set("me.yaml", tmp_path)
+        load_cost_set(str(tmp_path / "me.yaml"))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

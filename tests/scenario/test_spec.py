@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from kubesim.cni import cni_names
+from kubesim.cost import DEFAULT_COST_SET
 from kubesim.errors import InputError
 from kubesim.proxy import proxy_names
 from kubesim.scenario import Scenario, load_scenario
+from kubesim.scenario.simulation import provenance
 from kubesim.workload import workload_names
 
 GOOD = """\
@@ -112,3 +114,21 @@ def test_every_field_is_described() -> None:
         for field, described in definition.get("properties", {}).items():
             if field not in ("name", "workload", "choice"):
                 assert described.get("description"), f"{name}.{field}"
+
+
+def test_where_files_lie_leaves_no_trace_in_results(online_boutique: Path, tmp_path: Path) -> None:
+    texts = []
+    for place in ("here", "there"):
+        directory = tmp_path / place
+        directory.mkdir()
+        (directory / "shop.yaml").write_bytes(online_boutique.read_bytes())
+        (directory / "mine.yaml").write_text(f"extends: {DEFAULT_COST_SET}\n")
+        (directory / "scenario.yaml").write_text(
+            "{cluster: {manifests: [shop.yaml]}, cni: calico-bgp, proxy: ipvs, costs: mine.yaml,"
+            " traffic: {workload: call_graph, requests: 2}}"
+        )
+        texts.append(provenance(load_scenario(directory / "scenario.yaml")))
+    assert texts[0] == texts[1]
+    assert "shop.yaml (sha256 " in texts[0]["scenario"]
+    assert str(tmp_path) not in texts[0]["scenario"]
+    assert texts[0]["cost_set"].startswith("mine.yaml (sha256 ")

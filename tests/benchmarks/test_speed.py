@@ -1,0 +1,70 @@
+"""How fast kubesim is, as ratios: ``pytest tests/benchmarks --benchmark-enable --benchmark-only``.
+
+Without ``--benchmark-enable`` each is run once and must be right; nothing is timed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kubesim.engine import ENGINES
+from kubesim.scenario import run
+from kubesim.scenario.simulation import deploy
+from tests.benchmarks.conftest import Compare
+from tests.benchmarks.tandem import hand_written_tandem, tandem_plan
+from tests.scenarios import scenario
+
+FEW, MANY = 10, 10_000
+
+
+@pytest.mark.parametrize("name", sorted(ENGINES))
+def test_an_engine_against_a_hand_written_program(name: str, compare: Compare) -> None:
+    plan = tandem_plan(100_000)
+    release_ns = plan.release_ns.tolist()
+    assert np.array_equal(ENGINES[name](plan).depart_ns[:, -1], hand_written_tandem(release_ns))
+    compare(
+        f"tandem of 5 stations, 100 000 packets: engine {name} / program written for only that",
+        lambda: ENGINES[name](plan),
+        lambda: hand_written_tandem(release_ns),
+    )
+
+
+@pytest.mark.parametrize(
+    ("workload", "size", "choice"),
+    [
+        ("tcp_rr", {"transactions": 100_000}, "last"),
+        ("tcp_crr", {"transactions": 4_000, "connections": 4}, "last"),
+        ("tcp_crr", {"transactions": 4_000, "connections": 4}, "uniform"),
+    ],
+)
+def test_a_packet_costs_the_same_among_more_services(
+    workload: str, size: dict[str, Any], choice: str, compare: Compare
+) -> None:
+    few, many = (
+        scenario(cluster={"services": services}, traffic={"workload": workload, "to": {"choice": choice}, **size})
+        for services in (FEW, MANY)
+    )
+    packets = len(run(few).planned.plan.release_ns)
+    assert len(run(many).planned.plan.release_ns) == packets
+    compare(
+        f"whole run of {packets:,} packets, {workload} to {choice}: {MANY:,} Services / {FEW}",
+        lambda: run(many),
+        lambda: run(few),
+    )
+
+
+@pytest.mark.parametrize("proxy", ["iptables", "nftables", "ipvs"])
+def test_ten_thousand_services_are_ready(proxy: str, compare: Compare) -> None:
+    def ready(services: int) -> None:
+        deployment = deploy(scenario(cluster={"services": services, "endpoints": 10}, proxy=proxy))
+        for node in deployment.cluster.nodes:
+            deployment.namespace_at(node.address)
+
+    compare(
+        f"until ready to simulate, {proxy}, 10 endpoints each: {MANY:,} Services / {FEW}",
+        lambda: ready(MANY),
+        lambda: ready(FEW),
+    )
