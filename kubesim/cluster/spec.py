@@ -48,6 +48,13 @@ class ClusterSpec(BaseModel):
         le=100_000_000,
         description="connections that each node's IPVS table holds besides the simulated",
     )
+    background_connections_per_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e9,
+        description="new connections per second that each pair of nodes has seen lately; the more, the more often "
+        "conntrack knows the source port that a tunnel gives to a new connection",
+    )
     pod_cidr: Cidr | None = Field(
         default=None, description="range of pod addresses; 10.244.0.0/16, or larger if needed"
     )

@@ -44,11 +44,14 @@ class Host:
         self.namespaces[name] = namespace
         return namespace
 
-    def forget_connections(self) -> None:
-        """Flush the tables of connections, of conntrack and of IPVS; who is served by whom stays known."""
+    def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
+        """Flush the tables of connections, of conntrack and of IPVS; who is served by whom stays known.
+
+        What conntrack knows of flows between tunnel endpoints may stay.
+        """
         for namespace in self.namespaces.values():
             if namespace.conntrack is not None:
-                namespace.conntrack.flush()
+                namespace.conntrack.flush(keeps_tunnels=keeps_tunnels)
             if namespace.ipvs is not None:
                 namespace.ipvs.connections.flush()
 

@@ -18,6 +18,9 @@ VXLAN_OVERHEAD_BYTES = 50
 
 _FIRST_PORT, _LAST_PORT = 32768, 60999  # net.ipv4.ip_local_port_range, which vxlan takes source ports from
 
+SOURCE_PORTS = _LAST_PORT + 1 - _FIRST_PORT
+"""How many source ports a tunnel has for all flows between two endpoints (``udp_flow_src_port``)."""
+
 
 class Vxlan(Device):
     """A tunnel endpoint (VTEP) with a static forwarding database, as flannel makes it.
@@ -51,7 +54,7 @@ class Vxlan(Device):
             source=self.local_address,
             destination=remote,
             protocol="udp",
-            source_port=_FIRST_PORT + packet.flow_hash % (_LAST_PORT + 1 - _FIRST_PORT),
+            source_port=_FIRST_PORT + packet.flow_hash % SOURCE_PORTS,
             destination_port=self.port,
             payload_bytes=0,
             mark=packet.mark,

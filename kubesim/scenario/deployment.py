@@ -83,10 +83,10 @@ class Deployment:
         if pod is not None:
             self.namespace(pod)
 
-    def forget_connections(self) -> None:
-        """Flush what remembers connections on all nodes."""
+    def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
+        """Flush what remembers connections on all nodes; what conntrack knows of tunnels may stay."""
         for host in self._hosts.values():
-            host.forget_connections()
+            host.forget_connections(keeps_tunnels=keeps_tunnels)
 
     @property
     def segment_bytes(self) -> int:

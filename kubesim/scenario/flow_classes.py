@@ -50,12 +50,15 @@ class RouteKey:
         Whether they are one and the same pod.
     is_virtual
         Whether the client uses a virtual address.
+    is_tunnel_known
+        Whether conntrack knows the tunnel's source port from another connection.
     """
 
     client: Place
     server: Place
     is_same_pod: bool
     is_virtual: bool
+    is_tunnel_known: bool
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,11 @@ class FlowClasses:
 
 
 def classify(
-    deployment: Deployment, costs: CostSet, messages: Messages, numbers: npt.NDArray[np.float64]
+    deployment: Deployment,
+    costs: CostSet,
+    messages: Messages,
+    numbers: npt.NDArray[np.float64],
+    is_tunnel_known: npt.NDArray[np.bool_],
 ) -> FlowClasses:
     """Find each flow's endpoint, and walk what has not been walked yet.
 
@@ -127,8 +134,10 @@ def classify(
         The workload.
     numbers : array of float, shape (f,)
         A random number in [0, 1) for each flow: its luck in the choice of an endpoint.
+    is_tunnel_known : array of bool, shape (f,)
+        Whether conntrack knows the source port that a tunnel gives to the flow from another connection.
     """
-    return _Classifier(deployment, costs, messages).run(numbers)
+    return _Classifier(deployment, costs, messages).run(numbers, is_tunnel_known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +189,7 @@ class _Flow:
     port: ServicePort
     source_port: int
     number: float
+    is_tunnel_known: bool
 
 
 class _Classifier:
@@ -197,16 +207,15 @@ class _Classifier:
         self._servers: dict[str, int] = {}
         self._kinds = [(int(kind), messages.kinds[kind]) for kind in np.unique(messages.script.kind)]
 
-    def run(self, numbers: npt.NDArray[np.float64]) -> FlowClasses:
+    def run(self, numbers: npt.NDArray[np.float64], is_tunnel_known: npt.NDArray[np.bool_]) -> FlowClasses:
         """Classify all flows, in order."""
         flows = self._messages.flows
         table = np.zeros((len(flows), 3), np.int64)
-        columns = (flows.client.tolist(), flows.service.tolist(), flows.source_port.tolist(), numbers.tolist())
-        for row, (client, service, source_port, number) in enumerate(zip(*columns, strict=True)):
+        columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        for row, (client, service, *rest) in enumerate(rows):
             target, port = self._messages.services[service]
-            table[row] = self._classify(
-                _Flow(self._messages.clients[client], service, target, port, source_port, number)
-            )
+            table[row] = self._classify(_Flow(self._messages.clients[client], service, target, port, *rest))
         openings = [Opening.of(hops) for hops in self._openings]
         return FlowClasses(self._route_list, openings, list(self._servers), table[:, 0], table[:, 1], table[:, 2])
 
@@ -260,20 +269,25 @@ class _Classifier:
         deployment = self._deployment
         pod = deployment.cluster.pod_at(server.address)
         node = deployment.node_at(server.address)
-        key: object = server.address
+        key: object = (server.address, flow.is_tunnel_known)
         if pod is not None or node is not None:
             place = _place(pod) if pod is not None else Place(str(node), is_host_network=True)
             is_virtual = not deployment.proxy.is_headless
-            key = RouteKey(_place(flow.client), place, pod == flow.client, is_virtual)
+            key = RouteKey(_place(flow.client), place, pod == flow.client, is_virtual, flow.is_tunnel_known)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
-            self._route_list.append(self._walk(flow, server))
+            self._deployment.forget_connections()
+            route = self._walk(flow, server)
+            if flow.is_tunnel_known:
+                self._deployment.forget_connections(keeps_tunnels=True)
+                route = self._walk(flow, server)
+            self._deployment.forget_connections()
+            self._route_list.append(route)
         return self._routes[key]
 
     def _walk(self, flow: _Flow, server: _Server) -> Route:
         """Send one message of each kind along a route, as a new connection would."""
         deployment = self._deployment
-        deployment.forget_connections()
         luck = Chance(flow.number, (server.address, server.port) if server.is_scheduled else None)
         virtual = (server.address, server.port)
         if not deployment.proxy.is_headless:
@@ -294,7 +308,6 @@ class _Classifier:
             if path.reason is not None:
                 break
             opening = opening or path
-        deployment.forget_connections()
         return route
 
     def _dead_end(self, flow: _Flow, path: Path) -> int:

@@ -23,6 +23,7 @@ from kubesim.scenario.flow_classes import classify
 from kubesim.scenario.planning import make_plan
 from kubesim.scenario.result import Result
 from kubesim.scenario.stations import Stations
+from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
 from kubesim.workload import WorkloadContext
@@ -64,11 +65,16 @@ def _run(scenario: Scenario) -> Result:
     streams = Streams(scenario.seed, scenario.replication)
     messages = _messages(scenario, deployment, streams)
     numbers = streams.generator("endpoint of each flow").random(len(messages.flows))
-    classes = classify(deployment, costs, messages, numbers)
+    background_per_s = scenario.cluster.background_connections_per_s
+    is_known = draw_known(background_per_s, len(messages.flows), streams)
+    classes = classify(deployment, costs, messages, numbers, is_known)
     stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
     planned = make_plan(messages, classes, stations, streams)
     trace = ENGINES[scenario.engine](planned.plan)
     notices = deployment.cluster.notices
+    reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
+    if reuse is not None:
+        notices = (*notices, reuse)
     return Result(scenario, provenance(scenario), notices, messages, classes, planned, trace)
 
 

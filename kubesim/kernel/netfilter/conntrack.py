@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
 
+UDP_TIMEOUT_S = 30
+"""How long an entry of UDP without an answer stays (nf_conntrack_udp_timeout)."""
+
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import FlowTuple, Packet
@@ -53,6 +56,7 @@ class Conntrack:
 
     def __init__(self, namespace: Namespace) -> None:
         self._entries: dict[FlowTuple, tuple[Connection, bool]] = {}
+        self._namespace = namespace
         namespace.conntrack = self
         for hook in (Hook.PREROUTING, Hook.OUTPUT):
             namespace.hooks.register(hook, Priority.CONNTRACK, self.track)
@@ -71,9 +75,12 @@ class Conntrack:
         """All confirmed entries, in the order in which they were made."""
         return [entry for entry, is_reply in self._entries.values() if not is_reply]
 
-    def flush(self) -> None:
-        """Forget all entries."""
+    def flush(self, *, keeps_tunnels: bool = False) -> None:
+        """Forget all entries, or all but those of flows between tunnel endpoints."""
+        kept = [entry for entry in self.connections() if keeps_tunnels and self._is_of_tunnel(entry.original)]
         self._entries.clear()
+        for entry in kept:
+            self._insert(entry)
 
     def is_free(self, flow: FlowTuple) -> bool:
         """Whether no entry has this tuple."""
@@ -103,6 +110,12 @@ class Conntrack:
         if connection is not None and not connection.is_confirmed:
             walk.pay("conntrack_confirm", at=call.hook)
             connection.is_confirmed = True
-            self._entries[connection.original] = (connection, False)
-            self._entries[connection.reply] = (connection, True)
+            self._insert(connection)
         return Verdict.ACCEPT
+
+    def _insert(self, connection: Connection) -> None:
+        self._entries[connection.original] = (connection, False)
+        self._entries[connection.reply] = (connection, True)
+
+    def _is_of_tunnel(self, flow: FlowTuple) -> bool:
+        return (flow.protocol, flow.destination_port) in self._namespace.encapsulation_sockets
