@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from kubesim.kernel.address import Prefix, address_number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kubesim.kernel.device import Device
 
 
@@ -66,7 +68,7 @@ class RoutingTable:
                 return route
         return None
 
-    def __iter__(self) -> iter[Route]:  # type: ignore[valid-type]
+    def __iter__(self) -> Iterator[Route]:
         for key, _ in self._lengths:
             yield from self._by_length[key].values()
 
