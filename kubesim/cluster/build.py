@@ -124,7 +124,7 @@ def _implied_pods(
         namespace = port_name.partition("/")[0]
         for endpoint in endpoints:
             node = nodes.get(endpoint.node or "")
-            if node is None or endpoint.address in known or endpoint.address in implied:
+            if node is None or ":" in endpoint.address or endpoint.address in known or endpoint.address in implied:
                 continue
             if ipaddress.IPv4Address(endpoint.address) in ipaddress.IPv4Network(node.pod_cidr):
                 name = f"endpoint-{endpoint.address.replace('.', '-')}"

@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubesim.cluster.records import Endpoint
+from kubesim.cluster.services import checked_address, is_for_kube_proxy
 from kubesim.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kubesim.cluster import objects
     from kubesim.cluster.manifests import Manifests
     from kubesim.cluster.records import Pod, Service, ServicePort
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
-_Listed = dict[tuple[str, str], dict[str, list[Endpoint]]]
-"""Endpoints by Service, then by port name."""
+ADDRESS_TYPES = ("IPv4", "IPv6")
+"""Slices of names (``FQDN``) carry no traffic."""
+
+_Listed = dict[tuple[str, str], dict[tuple[str, str], list[Endpoint]]]
+"""Endpoints by Service, then by name and protocol of the port."""
 
 
 def listed_endpoints(manifests: Manifests, moved: Mapping[str, str]) -> _Listed:
@@ -35,33 +40,36 @@ def listed_endpoints(manifests: Manifests, moved: Mapping[str, str]) -> _Listed:
         for subset in old.subsets:
             for port in subset.ports:
                 for addresses, is_ready in ((subset.addresses, True), (subset.not_ready_addresses, False)):
-                    ports.setdefault(port.name, []).extend(
+                    ports.setdefault((port.name, port.protocol.lower()), []).extend(
                         Endpoint(moved.get(one.ip, one.ip), port.port or 0, one.node_name, is_ready, is_ready)
                         for one in addresses
                     )
     from_slices: _Listed = {}
     for one_slice in manifests.slices:
         service = one_slice.metadata.labels.get(SERVICE_LABEL)
-        if service is None or one_slice.address_type != "IPv4":
+        if service is None or one_slice.address_type not in ADDRESS_TYPES or not is_for_kube_proxy(one_slice.metadata):
             continue
         ports = from_slices.setdefault((one_slice.metadata.namespace, service), {})
         for port in one_slice.ports:
-            for endpoint in one_slice.endpoints:
-                state = endpoint.conditions
-                is_ready = state.ready is not False
-                is_serving = is_ready if state.serving is None else state.serving
-                ports.setdefault(port.name, []).extend(
-                    Endpoint(
-                        moved.get(address, address),
-                        port.port or 0,
-                        endpoint.node_name,
-                        is_ready,
-                        is_serving,
-                        bool(state.terminating),
-                    )
-                    for address in endpoint.addresses[:1]
+            if port.port is not None:
+                ports.setdefault((port.name, port.protocol.lower()), []).extend(
+                    _from_slice(endpoint, port.port, moved) for endpoint in one_slice.endpoints if endpoint.addresses
                 )
     return {**listed, **from_slices}
+
+
+def _from_slice(endpoint: objects.SliceEndpoint, port: int, moved: Mapping[str, str]) -> Endpoint:
+    """One endpoint of a slice: its first address; what is not said of its state counts as good."""
+    address, state = checked_address(endpoint.addresses[0], "EndpointSlice: address"), endpoint.conditions
+    return Endpoint(
+        moved.get(address, address),
+        port,
+        endpoint.node_name,
+        is_ready=state.ready is not False,
+        is_serving=state.serving is not False,
+        is_terminating=bool(state.terminating),
+        zones=frozenset(hint.name for hint in endpoint.hints.for_zones),
+    )
 
 
 def endpoint_lists(
@@ -82,7 +90,9 @@ def endpoint_lists(
         given = listed.get((service.namespace, service.name))
         behind = _selected(service, by_namespace.get(service.namespace, ()))
         for port in service.ports:
-            endpoints = _from_pods(service, port, behind) if given is None else given.get(port.name, [])
+            endpoints = (
+                _from_pods(service, port, behind) if given is None else given.get((port.name, port.protocol), [])
+            )
             found[service.port_name(port)] = tuple(dict.fromkeys(endpoints))
     return found
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kubesim.cluster.manifests import Manifests
+    from kubesim.cluster.objects import NodeObject
     from kubesim.cluster.spec import ClusterSpec
 
 DEFAULT_NODES = 3
@@ -72,10 +73,32 @@ def make_nodes(
         whole, cut = pod_ranges(len(labels), max(pods.values()), spec.pod_cidr, taken, given_ranges.values())
         free = iter(cut)
         ranges = {name: given_ranges.get(name) or next(free) for name in labels}
-    nodes = [Node(name, given_addresses.get(name) or pool.take(), ranges[name], labels[name]) for name in labels]
+    nodes = [_node(name, objects.get(name), given_addresses, pool, ranges[name], labels[name]) for name in labels]
     _check_apart([(f"podCIDR of {node.name}", node.pod_cidr) for node in nodes])
     _check_apart([("service_cidr", spec.service_cidr), ("the pods' range", whole)])
     return nodes, whole
+
+
+def _node(
+    name: str,
+    given: NodeObject | None,
+    addresses: Mapping[str, str],
+    pool: AddressPool,
+    pod_cidr: str,
+    labels: Mapping[str, str],
+) -> Node:
+    """One node's record."""
+    address = addresses.get(name) or pool.take()
+    others = given.ips if given is not None else ()
+    pod_cidrs = given.spec.pod_cidrs if given is not None else []
+    return Node(
+        name,
+        address,
+        pod_cidr,
+        labels,
+        addresses=tuple(dict.fromkeys([address, *others] if name in addresses or not others else others)),
+        pod_cidrs=tuple(dict.fromkeys([pod_cidr, *pod_cidrs])),
+    )
 
 
 def _covering(ranges: Mapping[str, str]) -> str:

@@ -53,6 +53,7 @@ class Metadata(KubernetesObject):
     name: str
     namespace: str = "default"
     labels: Labels = {}
+    annotations: Labels = {}
     owner_references: Annotated[list[OwnerReference], BeforeValidator(_list_if_none)] = []
 
 
@@ -67,6 +68,7 @@ class NodeSpec(KubernetesObject):
     """Spec of a Node."""
 
     pod_cidr: str | None = Field(default=None, alias="podCIDR")
+    pod_cidrs: Annotated[list[str], BeforeValidator(_list_if_none)] = Field(default=[], alias="podCIDRs")
 
 
 class NodeStatus(KubernetesObject):
@@ -87,6 +89,13 @@ class NodeObject(KubernetesObject):
         """Its first IPv4 address of type InternalIP."""
         found = (one.address for one in self.status.addresses if one.type == "InternalIP" and ":" not in one.address)
         return next(found, None)
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """All its addresses, of either family, internal ones first, each once."""
+        kinds = ("InternalIP", "ExternalIP")
+        listed = [one.address for kind in kinds for one in self.status.addresses if one.type == kind]
+        return tuple(dict.fromkeys(listed))
 
 
 class ContainerPortObject(KubernetesObject):
@@ -208,9 +217,34 @@ class ServiceSpec(KubernetesObject):
     cluster_ip: str | None = Field(default=None, alias="clusterIP")
     ports: Annotated[list[ServicePortObject], BeforeValidator(_list_if_none)] = []
     selector: Labels = {}
+    cluster_ips: Annotated[list[str], BeforeValidator(_list_if_none)] = Field(default=[], alias="clusterIPs")
+    ip_families: Annotated[list[str], BeforeValidator(_list_if_none)] = []
+    external_ips: Annotated[list[str], BeforeValidator(_list_if_none)] = Field(default=[], alias="externalIPs")
+    load_balancer_source_ranges: Annotated[list[str], BeforeValidator(_list_if_none)] = []
+    external_traffic_policy: str = "Cluster"
+    health_check_node_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     session_affinity: str = "None"
     session_affinity_config: Annotated[SessionAffinityConfig, BeforeValidator(_empty_if_none)] = SessionAffinityConfig()
     internal_traffic_policy: str = "Cluster"
+
+
+class LoadBalancerIngress(KubernetesObject):
+    """One address that a load balancer has given."""
+
+    ip: str = ""
+    ip_mode: str = "VIP"
+
+
+class LoadBalancerStatus(KubernetesObject):
+    """What a load balancer has given."""
+
+    ingress: Annotated[list[LoadBalancerIngress], BeforeValidator(_list_if_none)] = []
+
+
+class ServiceStatus(KubernetesObject):
+    """Status of a Service."""
+
+    load_balancer: Annotated[LoadBalancerStatus, BeforeValidator(_empty_if_none)] = LoadBalancerStatus()
 
 
 class ServiceObject(KubernetesObject):
@@ -218,6 +252,7 @@ class ServiceObject(KubernetesObject):
 
     metadata: Metadata
     spec: ServiceSpec
+    status: Annotated[ServiceStatus, BeforeValidator(_empty_if_none)] = ServiceStatus()
 
 
 class EndpointPort(KubernetesObject):
@@ -236,12 +271,25 @@ class EndpointConditions(KubernetesObject):
     terminating: bool | None = None
 
 
+class ZoneHint(KubernetesObject):
+    """A zone that an endpoint is meant for."""
+
+    name: str
+
+
+class EndpointHints(KubernetesObject):
+    """Whom an endpoint is meant for."""
+
+    for_zones: Annotated[list[ZoneHint], BeforeValidator(_list_if_none)] = []
+
+
 class SliceEndpoint(KubernetesObject):
     """An endpoint of an EndpointSlice."""
 
     addresses: Annotated[list[str], BeforeValidator(_list_if_none)] = []
     conditions: Annotated[EndpointConditions, BeforeValidator(_empty_if_none)] = EndpointConditions()
     node_name: str | None = None
+    hints: Annotated[EndpointHints, BeforeValidator(_empty_if_none)] = EndpointHints()
 
 
 class EndpointSliceObject(KubernetesObject):

@@ -23,12 +23,18 @@ class Node:
         The addresses its pods have, as a prefix.
     labels
         Its labels.
+    addresses
+        All addresses of its interfaces that are known, ``address`` first, IPv6 ones too; without the loopback's.
+    pod_cidrs
+        The addresses its pods have, of each family.
     """
 
     name: str
     address: str
     pod_cidr: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    pod_cidrs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,24 @@ class Service:
         How long a client stays with its endpoint (``sessionAffinity: ClientIP``), None if it does not.
     is_internal_local
         Whether ``internalTrafficPolicy`` is ``Local``.
+    cluster_ips
+        Its virtual addresses of both families; ``cluster_ip`` is the first.
+    external_ips
+        Addresses of others that lead to it too.
+    load_balancer_ips
+        Addresses that a load balancer has given it.
+    foreign_load_balancer_ips
+        Those of them that are left to the load balancer (``ipMode: Proxy``).
+    source_ranges
+        Who may come through the load balancer's addresses; empty for everybody.
+    is_external_local
+        Whether ``externalTrafficPolicy`` is ``Local``, and it can be reached from outside at all.
+    health_check_port
+        Port on which a node says whether it has endpoints, None if it does not.
+    topology_mode
+        What its annotation says of zones; empty or ``disabled`` switches hints off.
+    is_proxied
+        Whether kube-proxy programs it: not so if labels give it to another proxy, or call it headless.
     """
 
     namespace: str
@@ -124,6 +148,15 @@ class Service:
     kind: str = "ClusterIP"
     affinity_timeout_s: int | None = None
     is_internal_local: bool = False
+    cluster_ips: tuple[str, ...] = ()
+    external_ips: tuple[str, ...] = ()
+    load_balancer_ips: tuple[str, ...] = ()
+    foreign_load_balancer_ips: frozenset[str] = frozenset()
+    source_ranges: tuple[str, ...] = ()
+    is_external_local: bool = False
+    health_check_port: int | None = None
+    topology_mode: str = ""
+    is_proxied: bool = True
 
     @property
     def full_name(self) -> str:
@@ -147,6 +180,8 @@ class Endpoint:
         The node it is on, if known.
     is_ready, is_serving, is_terminating
         Conditions, as in EndpointSlice.
+    zones
+        The zones it is meant for (hints); empty if nothing is said.
     """
 
     address: str
@@ -155,3 +190,8 @@ class Endpoint:
     is_ready: bool = True
     is_serving: bool = True
     is_terminating: bool = False
+    zones: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        """``address:port``, as kube-proxy writes and sorts endpoints."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"

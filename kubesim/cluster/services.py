@@ -18,6 +18,17 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 KINDS = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 
 
+TOPOLOGY_ANNOTATIONS = ("service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode")
+"""The old name, which comes first, and the new one."""
+
+_FOREIGN_LABELS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
+
+
+def is_for_kube_proxy(metadata: objects.Metadata) -> bool:
+    """Whether kube-proxy looks at an object: it asks only for those without these labels."""
+    return not any(label in metadata.labels for label in _FOREIGN_LABELS)
+
+
 def given_cluster_ips(services: Iterable[objects.ServiceObject]) -> dict[str, str]:
     """Virtual addresses that manifests give, and whose they are.
 
@@ -28,18 +39,41 @@ def given_cluster_ips(services: Iterable[objects.ServiceObject]) -> dict[str, st
     """
     owners: dict[str, str] = {}
     for service in services:
-        address = service.spec.cluster_ip
         name = f"{service.metadata.namespace}/{service.metadata.name}"
-        if not address or address == "None":
-            continue
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            raise InputError(f"Service {name}: clusterIP {address!r} is not an address") from None
-        if address in owners:
-            raise InputError(f"Service {name} has the clusterIP {address} of Service {owners[address]}")
-        owners[address] = name
+        for text in _cluster_ips(service.spec):
+            address = checked_address(text, f"Service {name}: clusterIP")
+            if address in owners:
+                raise InputError(f"Service {name} has the clusterIP {address} of Service {owners[address]}")
+            owners[address] = name
     return owners
+
+
+def _cluster_ips(spec: objects.ServiceSpec) -> list[str]:
+    """Its virtual addresses as given, the main one first."""
+    listed = [*([spec.cluster_ip] if spec.cluster_ip else []), *spec.cluster_ips]
+    return [address for address in dict.fromkeys(listed) if address != "None"]
+
+
+def checked_address(text: str, what: str) -> str:
+    """An address as the kernel writes it.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise InputError(f"{what} {text!r} is not an address") from None
+
+
+def _source_range(text: str, name: str) -> str:
+    """A range of sources; blanks around it are forgiven, as kube-proxy does."""
+    try:
+        return str(ipaddress.ip_network(text.strip(), strict=False))
+    except ValueError:
+        raise InputError(f"Service {name}: loadBalancerSourceRanges: {text!r} is not a range of addresses") from None
 
 
 def make_service(given: objects.ServiceObject, pool: AddressPool) -> Service:
@@ -60,17 +94,34 @@ def make_service(given: objects.ServiceObject, pool: AddressPool) -> Service:
     ):
         if len(set(keys)) < len(keys):
             raise InputError(f"Service {name}: two ports have the same {kind}")
-    is_virtual = spec.type != "ExternalName" and spec.cluster_ip != "None"
+    is_virtual = spec.type != "ExternalName" and "None" not in (spec.cluster_ip, *spec.cluster_ips[:1])
+    cluster_ips = tuple(checked_address(text, f"Service {name}: clusterIP") for text in _cluster_ips(spec))
+    if is_virtual and not cluster_ips:
+        cluster_ips = (pool.take(),)
     timeout = spec.session_affinity_config.client_ip.timeout_seconds
+    is_external = spec.type in ("NodePort", "LoadBalancer") or (spec.type == "ClusterIP" and bool(spec.external_ips))
+    is_external_local = is_external and spec.external_traffic_policy == "Local"
+    has_health_check = is_external_local and spec.type == "LoadBalancer"
+    ingress = [one for one in given.status.load_balancer.ingress if one.ip]
+    annotations = given.metadata.annotations
     return Service(
         namespace=given.metadata.namespace,
         name=given.metadata.name,
-        cluster_ip=(spec.cluster_ip or pool.take()) if is_virtual else None,
+        cluster_ip=cluster_ips[0] if is_virtual else None,
         ports=ports,
         selector=spec.selector,
         kind=spec.type,
         affinity_timeout_s=timeout if spec.session_affinity == "ClientIP" else None,
         is_internal_local=spec.internal_traffic_policy == "Local",
+        cluster_ips=cluster_ips if is_virtual else (),
+        external_ips=tuple(checked_address(text, f"Service {name}: externalIPs:") for text in spec.external_ips),
+        load_balancer_ips=tuple(checked_address(one.ip, f"Service {name}: load balancer address") for one in ingress),
+        foreign_load_balancer_ips=frozenset(one.ip for one in ingress if one.ip_mode == "Proxy"),
+        source_ranges=tuple(_source_range(text, name) for text in spec.load_balancer_source_ranges),
+        is_external_local=is_external_local,
+        health_check_port=spec.health_check_node_port or None if has_health_check else None,
+        topology_mode=next((annotations[key] for key in TOPOLOGY_ANNOTATIONS if key in annotations), ""),
+        is_proxied=is_for_kube_proxy(given.metadata),
     )
 
 

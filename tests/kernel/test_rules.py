@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host
 from kubesim.kernel.netfilter.chain import Chain
-from kubesim.kernel.netfilter.matches import Comment, DestinationPort, Mark, Statistic
+from kubesim.kernel.netfilter.matches import Comment, Mark, Statistic, Transport
 from kubesim.kernel.netfilter.rule import Header, Match, Probe, Rule
 from kubesim.kernel.netfilter.targets import Accept, DestinationNat, Drop, Goto, Jump, Random, Return, SetMark, Target
 from kubesim.kernel.netfilter.traversal import State, Traversal
@@ -51,8 +51,8 @@ def rule(later: list[str]) -> st.SearchStrategy[Rule]:
         st.sampled_from(
             [
                 Comment("x"),
-                DestinationPort("tcp", 80),
-                DestinationPort("tcp", 81),
+                Transport.to("tcp", 80),
+                Transport.to("tcp", 81),
                 Mark(1, 1),
                 Mark(1, 1, is_inverted=True),
             ]

@@ -94,7 +94,7 @@ def test_masquerade_all_and_no_detector() -> None:
     client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
     everything = converse(deploy(cluster, "calico-bgp", "iptables", masquerade_all=True), client, virtual, 80).first
     assert everything.packet.source == cluster.node("node-1").address
-    nothing = converse(deploy(cluster, "calico-bgp", "iptables", detect_local=False), client, virtual, 80).first
+    nothing = converse(deploy(cluster, "calico-bgp", "iptables", cluster_cidr=[]), client, virtual, 80).first
     assert nothing.packet.source == client
     assert rules(nothing, "node-1", "nat/PREROUTING") == 1 + 1 + 1 + 2, "the masquerade rule is left out"
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kubesim.kernel.netfilter.rule import Rule
+    from kubesim.kernel.netfilter.syntax import RuleText
 
 
 class Chain:
@@ -22,27 +23,39 @@ class Chain:
     name
         Its name.
     rules
-        The rules in order.
+        The rules in order; those given as text are read when a packet first has to be held against them.
+    policy
+        What happens to packets that reach the end: of a base chain ``ACCEPT`` or ``DROP``, of others None.
     """
 
-    def __init__(self, name: str, rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, name: str, rules: Iterable[Rule | RuleText] = (), policy: str | None = None) -> None:
         self.name = name
-        self.rules: list[Rule] = list(rules)
+        self.policy = policy
+        self._rules: list[Rule | RuleText] = list(rules)
         self._by_destination: dict[str, list[int]] | None = None
         self._others: list[int] = []
         self._merged: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
-        return len(self.rules)
+        return len(self._rules)
 
-    def append(self, rule: Rule) -> None:
+    @property
+    def rules(self) -> list[Rule]:
+        """All rules, read."""
+        return [one.rule for one in self._rules]
+
+    def rule(self, position: int) -> Rule:
+        """The rule at a position, from 0."""
+        return self._rules[position].rule
+
+    def append(self, rule: Rule | RuleText) -> None:
         """Add a rule at the end (``-A``)."""
-        self.rules.append(rule)
+        self._rules.append(rule)
         self._by_destination = None
 
-    def prepend(self, rule: Rule) -> None:
+    def prepend(self, rule: Rule | RuleText) -> None:
         """Add a rule in front (``-I``)."""
-        self.rules.insert(0, rule)
+        self._rules.insert(0, rule)
         self._by_destination = None
 
     def candidates(self, destination: str, start: int) -> Sequence[int]:
@@ -59,9 +72,9 @@ class Chain:
 
     def _index(self) -> None:
         self._by_destination, self._others, self._merged = {}, [], {}
-        for position, rule in enumerate(self.rules):
-            prefix = rule.header.destination
-            if prefix is not None and prefix.host is not None and not rule.header.not_destination:
-                self._by_destination.setdefault(prefix.host, []).append(position)
+        for position, rule in enumerate(self._rules):
+            destination = rule.destination
+            if destination is not None:
+                self._by_destination.setdefault(destination, []).append(position)
             else:
                 self._others.append(position)

@@ -33,13 +33,27 @@ def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str
         case targets.Drop() | targets.Reject() as verdict:
             walk.drop(_reason(state, verdict, f"{place} of {call.namespace.name}"))
             return Verdict.STOP
-        case targets.DestinationNat(address, port) if packet.connection is not None:
+        case targets.DestinationNat() | targets.Redirect() if packet.connection is not None:
+            address, port = destination_of(state.verdict, packet, call)
             Nat.of(call.namespace).translate_destination(packet.connection, address, port)
             walk.decide(address, port, is_sticky=bool(state.noted_in))
+        case targets.SourceNat(address) if packet.connection is not None:
+            Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=False)
         case targets.Masquerade(is_random) if packet.connection is not None and call.out_device is not None:
             address = call.namespace.primary_address(call.namespace.devices[call.out_device])
             Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=is_random)
     return Verdict.ACCEPT
+
+
+def destination_of(
+    target: targets.DestinationNat | targets.Redirect, packet: Packet, call: HookCall
+) -> tuple[str, int]:
+    """Where a target sends a packet; what it does not say stays, and a redirected packet stays here."""
+    port = packet.destination_port if target.port is None else target.port
+    if isinstance(target, targets.DestinationNat):
+        return target.address or packet.destination, port
+    device = call.namespace.devices.get(call.in_device or "")
+    return "127.0.0.1" if device is None else call.namespace.primary_address(device), port
 
 
 def _reason(state: State, verdict: targets.Target, place: str) -> str:

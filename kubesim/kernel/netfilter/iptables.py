@@ -10,6 +10,7 @@ from kubesim.kernel.netfilter.execute import execute
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
 from kubesim.kernel.netfilter.nat import Nat
 from kubesim.kernel.netfilter.rule import Probe
+from kubesim.kernel.netfilter.targets import Drop
 from kubesim.kernel.netfilter.traversal import State, Traversal
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 LEGACY_RULE, NFT_RULE = "iptables_rule", "iptables_nft_rule"
 """The operation of testing one rule, in ``iptables-legacy`` and in ``iptables-nft``."""
 
-_HOOKS = {
+HOOKS = {
     "raw": (Hook.PREROUTING, Hook.OUTPUT),
     "mangle": tuple(Hook),
     "nat": (Hook.PREROUTING, Hook.INPUT, Hook.OUTPUT, Hook.POSTROUTING),
@@ -47,10 +48,10 @@ class Table:
     def __init__(self, namespace: Namespace, name: str, rule_operation: str = LEGACY_RULE) -> None:
         self.name = name
         self.rule_operation = rule_operation
-        self._chains = {str(hook): Chain(hook) for hook in _HOOKS[name]}
+        self._chains = {str(hook): Chain(hook, policy="ACCEPT") for hook in HOOKS[name]}
         self._builders: list[Callable[[str], Chain | None]] = []
         namespace.tables[name] = self
-        for hook in _HOOKS[name]:
+        for hook in HOOKS[name]:
             if name == "nat":
                 Nat.of(namespace).register(hook, 0, self)
             else:
@@ -97,7 +98,13 @@ class Table:
             One final state for each way it can go, with its probability; exactly one if ``chance`` is given.
         """
         probe = Probe(packet, call.namespace, call.in_device, call.out_device)
-        return Traversal(self.chain, chance).outcomes(self.chain(call.hook), probe)
+        base = self.chain(call.hook)
+        ended = Traversal(self.chain, chance).outcomes(base, probe)
+        if base.policy == "DROP":
+            for state in ended:
+                if state.verdict is None:
+                    state.rule, state.verdict = None, Drop()
+        return ended
 
     def __call__(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
         """Take a packet through this table's chain for the hook, and pay for it (``ipt_do_table``)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from kubesim.kernel.netfilter.matches import Comment
 
@@ -23,6 +23,14 @@ class Probe:
     namespace: Namespace
     in_device: str | None
     out_device: str | None
+
+
+@runtime_checkable
+class Printable(Protocol):
+    """A match or target of iptables, which iptables-save can print; those of nftables are not."""
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
 
 
 class Match(Protocol):
@@ -52,6 +60,7 @@ class Header:
     not_in_device: bool = False
     not_out_device: bool = False
     not_protocol: bool = False
+    is_fragment: bool | None = None
 
     def accepts(self, probe: Probe) -> bool:
         """Whether the packet's header is what this asks for (``ip_packet_match``)."""
@@ -64,11 +73,34 @@ class Header:
             return False
         if self.in_device is not None and _is_device(self.in_device, probe.in_device) is self.not_in_device:
             return False
-        return self.out_device is None or _is_device(self.out_device, probe.out_device) is not self.not_out_device
+        if self.out_device is not None and _is_device(self.out_device, probe.out_device) is self.not_out_device:
+            return False
+        return self.is_fragment is not True  # fragments are put together before any rule sees them (nf_defrag_ipv4)
+
+    def save(self) -> str:
+        """As iptables-save prints it, each part with a blank in front."""
+        parts = (
+            ("-s", self.source, self.not_source),
+            ("-d", self.destination, self.not_destination),
+            ("-i", self.in_device, self.not_in_device),
+            ("-o", self.out_device, self.not_out_device),
+            ("-p", self.protocol, self.not_protocol),
+        )
+        text = "".join(
+            f" {'! ' if no else ''}{option} {_saved(value)}" for option, value, no in parts if value is not None
+        )
+        return text if self.is_fragment is None else f"{text} {'' if self.is_fragment else '! '}-f"
 
 
 ANY = Header()
 """A header that every packet has."""
+
+
+def _saved(value: Prefix | str) -> str:
+    """A single address with its mask, as iptables-save prints it; other things as they are."""
+    if isinstance(value, str) or "/" in value.text:
+        return str(value)
+    return f"{value.text}/{value.length}"
 
 
 def _is_device(pattern: str, name: str | None) -> bool:
@@ -97,6 +129,23 @@ class Rule:
     header: Header = field(default=ANY)
     matches: tuple[Match, ...] = ()
     note: str = ""
+
+    @property
+    def rule(self) -> Rule:
+        """Itself: chains hold rules that are read and rules that are text still."""
+        return self
+
+    @property
+    def destination(self) -> str | None:
+        """The only address whose packets it can match, None if there is no such address."""
+        prefix = self.header.destination
+        return None if prefix is None or self.header.not_destination else prefix.host
+
+    def save(self, chain: str) -> str:
+        """The rule as iptables-save prints it."""
+        parts: list[object] = [*self.matches, self.target]
+        printed = "".join(f" {part.save()}" for part in parts if isinstance(part, Printable))
+        return f"-A {chain}{self.header.save()}{printed}"
 
     @property
     def comment(self) -> str:

@@ -36,10 +36,18 @@ class _Final:
 class Accept(_Final):
     """``-j ACCEPT``."""
 
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return "-j ACCEPT"
+
 
 @dataclass(slots=True)
 class Drop(_Final):
     """``-j DROP``."""
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return "-j DROP"
 
 
 @dataclass(slots=True)
@@ -48,13 +56,52 @@ class Reject(_Final):
 
     reject_with: str = "icmp-port-unreachable"
 
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return f"-j REJECT --reject-with {self.reject_with}"
+
 
 @dataclass(slots=True)
 class DestinationNat(_Final):
-    """``-j DNAT --to-destination ADDRESS:PORT``."""
+    """``-j DNAT --to-destination ADDRESS:PORT``; of a range of addresses or ports the first is taken.
+
+    ``port`` is None where the packet keeps its own; ``text`` is the destination as written, with options.
+    """
 
     address: str
-    port: int
+    port: int | None
+    text: str = ""
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        if self.text:
+            return f"-j DNAT --to-destination {self.text}"
+        address = f"[{self.address}]" if ":" in self.address and self.port is not None else self.address
+        return f"-j DNAT --to-destination {address}" + ("" if self.port is None else f":{self.port}")
+
+
+@dataclass(slots=True)
+class Redirect(_Final):
+    """``-j REDIRECT --to-ports PORT``: to this host itself."""
+
+    port: int | None
+    text: str = ""
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return f"-j REDIRECT {self.text}".rstrip()
+
+
+@dataclass(slots=True)
+class SourceNat(_Final):
+    """``-j SNAT --to-source ADDRESS``; of a range the first is taken."""
+
+    address: str
+    text: str = ""
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return f"-j SNAT --to-source {self.text or self.address}"
 
 
 @dataclass(slots=True)
@@ -62,11 +109,42 @@ class Masquerade(_Final):
     """``-j MASQUERADE``: the source becomes the address of the device the packet leaves through."""
 
     is_random: bool = False
+    text: str = ""
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return f"-j MASQUERADE {self.text}".rstrip() + (" --random-fully" if self.is_random else "")
+
+
+@dataclass(slots=True)
+class PassOn:
+    """A target after which the next rule is tested: it logs, counts or changes what is of no matter here.
+
+    ``is_known`` says whether that is so, or whether it is a target that is not modelled.
+    """
+
+    name: str
+    text: str
+    is_known: bool = True
+
+    def act(self, _state: State, _probe: Probe, _traversal: Traversal) -> bool:
+        """Go on."""
+        return False
+
+    def save(self) -> str:
+        """As it was written."""
+        return f"-j {self.name} {self.text}".rstrip()
 
 
 @dataclass(slots=True)
 class NoTrack:
     """``-j CT --notrack``, in the raw table: connection tracking passes the packet over."""
+
+    text: str = "-j CT --notrack"
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return self.text
 
     def act(self, _state: State, probe: Probe, _traversal: Traversal) -> bool:
         """Mark the packet and go on."""
@@ -82,6 +160,10 @@ class Return:
         """Go back."""
         return state.leave_chain()
 
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return "-j RETURN"
+
 
 @dataclass(slots=True)
 class Jump:
@@ -93,6 +175,10 @@ class Jump:
         """Enter the chain, to come back when it ends."""
         state.enter(traversal.chain(self.chain))
         return False
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return f"-j {self.chain}"
 
 
 @dataclass(slots=True)
@@ -106,6 +192,10 @@ class Goto:
         state.replace_chain(traversal.chain(self.chain))
         return False
 
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return f"-g {self.chain}"
+
 
 @dataclass(slots=True)
 class SetMark:
@@ -118,6 +208,10 @@ class SetMark:
         """Change the mark and go on."""
         state.mark = (state.mark & ~self.mask) ^ self.value
         return False
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return f"-j MARK --set-xmark {self.value:#x}/{self.mask:#x}"
 
 
 @dataclass(slots=True)

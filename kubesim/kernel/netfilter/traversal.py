@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from kubesim.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from kubesim.kernel.netfilter.rule import Probe, Rule
     from kubesim.kernel.netfilter.targets import Target
     from kubesim.kernel.walk import Chance
+
+
+MOST_WAYS = 20_000
+"""Ways of one packet through chains that are followed; kube-proxy's chains have one for each endpoint."""
 
 
 @dataclass(slots=True)
@@ -104,6 +110,8 @@ class Traversal:
             state = self._open.pop()
             self._follow(state, probe)
             ended.append(state)
+            if len(ended) + len(self._open) > MOST_WAYS:
+                raise InputError(f"a packet has more than {MOST_WAYS:,} ways through the chains behind {start.name}")
         return ended
 
     def choose(self, ways: Sequence[Target], state: State, probe: Probe) -> bool:
@@ -130,15 +138,14 @@ class Traversal:
 
     def _next_match(self, state: State, probe: Probe) -> Rule | None:
         """Test rules until one matches; None at the end of the chain."""
-        rules = state.chain.rules
         for position in state.chain.candidates(probe.packet.destination, state.position):
             state.tested += position + 1 - state.position
             state.position = position + 1
-            rule = rules[position]
+            rule = state.chain.rule(position)
             if rule.header.accepts(probe) and self._all_match(rule, state, probe):
                 return rule
-        state.tested += len(rules) - state.position
-        state.position = len(rules)
+        state.tested += len(state.chain) - state.position
+        state.position = len(state.chain)
         return None
 
     def _all_match(self, rule: Rule, state: State, probe: Probe) -> bool:
