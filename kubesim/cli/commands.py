@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from kubesim.cli.exit_codes import INTERRUPTED
+from kubesim.cli.rule_commands import rules, trace_dump
+from kubesim.errors import InputError
 
 app = typer.Typer(
     name="kubesim",
@@ -74,25 +76,77 @@ def run(
             show.written(out)
 
 
+app.command()(rules)
+
+_DUMP = "With --rules"
+
+
 @app.command()
 def trace(
-    scenario: ScenarioFile,
+    scenario: Annotated[
+        Path | None, typer.Argument(metavar="SCENARIO.yaml", help="the scenario file", show_default=False)
+    ] = None,
     source: Annotated[
-        str, typer.Option("--from", metavar="POD", help="the sender: a pod, or a node", show_default=False)
-    ],
+        str | None, typer.Option("--from", metavar="POD", help="the sender: a pod, or a node", show_default=False)
+    ] = None,
     target: Annotated[
-        str, typer.Option("--to", metavar="SERVICE|POD|IP[:PORT]", help="whom it calls", show_default=False)
-    ],
-    protocol: Annotated[str | None, typer.Option(help="`tcp` or `udp`; that of the Service if not given")] = None,
+        str | None, typer.Option("--to", metavar="SERVICE|POD|IP[:PORT]", help="whom it calls", show_default=False)
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", "--proto", help="`tcp` or `udp`; that of the Service if not given")
+    ] = None,
     size: Annotated[int, typer.Option("--bytes", min=0, max=65_000, help="payload of each packet")] = 64,
     settings: SetOption = None,
+    dumps: Annotated[
+        list[Path] | None,
+        typer.Option("--rules", metavar="DUMP", help="what `iptables-save` printed", rich_help_panel=_DUMP),
+    ] = None,
+    src: Annotated[str | None, typer.Option(metavar="IP", help="source address", rich_help_panel=_DUMP)] = None,
+    dst: Annotated[str | None, typer.Option(metavar="IP", help="destination address", rich_help_panel=_DUMP)] = None,
+    dport: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="destination port", rich_help_panel=_DUMP)
+    ] = None,
+    hook: Annotated[
+        str,
+        typer.Option(
+            metavar="PREROUTING|OUTPUT", help="from outside or a pod, or from the node itself", rich_help_panel=_DUMP
+        ),
+    ] = "PREROUTING",
+    in_interface: Annotated[
+        str, typer.Option(metavar="IF", help="device it comes in by", rich_help_panel=_DUMP)
+    ] = "eth0",
+    out_interface: Annotated[
+        str, typer.Option(metavar="IF", help="device it would leave through", rich_help_panel=_DUMP)
+    ] = "eth0",
+    local: Annotated[
+        list[str] | None,
+        typer.Option("--local", metavar="IP", help="an address of the node; may be repeated", rich_help_panel=_DUMP),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Follow a new connection hop by hop: its first packet, an established one, and the replies.
 
     Each line is an operation of the kernel or the card: where it is done, how often (rules tested, frames …), and what
     it costs. JSON: `packets[]` with `kind`, `hops[]`, `rules_tested`, `delivered_to`, `total_ns`.
+
+    With `--rules DUMP` no scenario is needed: one packet is walked through the rules of a real node, with every outcome.
+    JSON: `outcomes[]` with `to`, `verdict`, `probability`, `masquerade`, `rules_tested`.
     """
+    if dumps:
+        trace_dump(
+            dumps,
+            source=src,
+            destination=dst,
+            protocol=protocol or "tcp",
+            port=dport,
+            hook=hook,
+            devices=(in_interface, out_interface),
+            local=local,
+            as_json=as_json,
+        )
+        return
+    if scenario is None or source is None or target is None:
+        raise InputError("trace needs a scenario with --from and --to, or --rules with --src, --dst and --dport")
     from kubesim.cli import show  # noqa: PLC0415
     from kubesim.cli.inputs import scenario_with  # noqa: PLC0415
     from kubesim.scenario import trace as follow  # noqa: PLC0415

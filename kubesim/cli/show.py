@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kubesim.experiment import Experiment, SweepOutcome
+    from kubesim.kernel.rule_trace import Outcome
     from kubesim.scenario import Evidence, Result, TracedPacket, TraceResult
 
 _WIDTH_OF_A_PIPE = 140
@@ -63,6 +64,20 @@ def trace(found: TraceResult) -> None:
         _OUT.print(f"\n[bold]{packet.kind.replace('_', ' ')}[/bold]  {packet.sent}", soft_wrap=True)
         _OUT.print(_hops(packet))
         _OUT.print(_ending(packet), soft_wrap=True)
+
+
+def outcomes(found: Iterable[Outcome]) -> None:
+    """What becomes of a packet, and with which probability."""
+    table = _table("to", "probability", "verdict", "source", "rules tested")
+    reasons = []
+    for one in found:
+        tested = ", ".join(f"{count} {place}" for place, count in one.rules_tested.items())
+        source = "masqueraded" if one.is_masqueraded else "kept"
+        table.add_row(one.to, f"{one.probability:.4g}", one.verdict, source, tested)
+        reasons += [one.reason] if one.reason else []
+    _OUT.print(table)
+    for reason in dict.fromkeys(reasons):
+        _OUT.print(f"[red]got nowhere:[/red] {reason}", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -203,7 +218,7 @@ def _ending(packet: TracedPacket) -> str:
 def _table(*columns: str, title: str | None = None) -> Table:
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
-        is_text = column in ("measure", "operation", "node", "at", "source", "number", "what")
+        is_text = column in ("measure", "operation", "node", "at", "source", "number", "what", "to", "verdict")
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table
 

@@ -20,13 +20,16 @@ from kubesim.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kubesim.cluster.manifests import Manifests
     from kubesim.cluster.records import Endpoint, Node, Service
     from kubesim.cluster.spec import ClusterSpec
 
 _FIRST_POD_ADDRESS = 2  # .0 is the tunnel endpoint's, .1 the bridge's
 
 
-def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp") -> Cluster:
+def build_cluster(
+    spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp", node: str | None = None
+) -> Cluster:
     """Build the cluster that a scenario describes.
 
     Parameters
@@ -37,6 +40,8 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_p
         Pods to add, from which a workload sends.
     fleet_protocol
         Protocol of the Services that are made by number.
+    node
+        Name of a node that is to be there, even if the manifests have no object of it.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_p
         If manifests make no sense, or ranges overlap or are too small.
     """
     manifests = read_manifests(spec.manifests)
-    labels = node_labels(spec, manifests)
+    labels = node_labels(spec, manifests, node)
     planned = [*plan_pods(manifests, labels), *clients]
     counts = put_on_nodes(planned, labels)
     fleet_nodes = _fleet_nodes(spec, labels)
@@ -70,7 +75,7 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_p
     fleet = _fleet(spec, [by_name[name] for name in fleet_nodes], pools, service_pool, fleet_protocol)
     _check_names(services, pods, fleet)
 
-    notices = [manifests.notice()]
+    notices = [manifests.notice(), None if node is None else _notice_of_unknown(node, manifests)]
     if moved:
         notices.append(f"{len(moved)} pods got new addresses: theirs are not in the podCIDR of their node")
     return Cluster(
@@ -83,6 +88,13 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_p
         fleet=fleet,
         notices=tuple(notice for notice in notices if notice),
     )
+
+
+def _notice_of_unknown(node: str, manifests: Manifests) -> str | None:
+    """What to say of a node that no object describes."""
+    if any(one.metadata.name == node for one in manifests.nodes):
+        return None
+    return f"there is no Node object {node}: it gets an address, and no labels"
 
 
 def _fleet_nodes(spec: ClusterSpec, names: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kubesim.cluster.addresses import AddressPool, pod_ranges
 from kubesim.cluster.records import Node
-from kubesim.errors import InputError
+from kubesim.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,8 @@ DEFAULT_NODES = 3
 _FIRST_NODE_ADDRESS = 11
 
 
-def node_labels(spec: ClusterSpec, manifests: Manifests) -> dict[str, dict[str, str]]:
-    """Names and labels of all nodes: the given ones, and as many more as the size asks for.
+def node_labels(spec: ClusterSpec, manifests: Manifests, wanted_node: str | None = None) -> dict[str, dict[str, str]]:
+    """Names and labels of all nodes: the given ones, the one that is asked for, and as many as the size says.
 
     Raises
     ------
@@ -30,6 +30,10 @@ def node_labels(spec: ClusterSpec, manifests: Manifests) -> dict[str, dict[str, 
         If fewer nodes are asked for than are given.
     """
     labels = {node.metadata.name: dict(node.metadata.labels) for node in manifests.nodes}
+    if wanted_node is not None and wanted_node not in labels:
+        if labels and not _is_mentioned(wanted_node, manifests):
+            raise InputError(f"there is no node {wanted_node!r}: {did_you_mean(wanted_node, labels)}")
+        labels[wanted_node] = {}
     wanted = spec.nodes if spec.nodes is not None else len(labels) or DEFAULT_NODES
     if wanted < len(labels):
         raise InputError(f"cluster.nodes is {wanted}, but the manifests have {len(labels)} nodes")
@@ -38,6 +42,12 @@ def node_labels(spec: ClusterSpec, manifests: Manifests) -> dict[str, dict[str, 
         number += 1
         labels.setdefault(f"node-{number}", {"kubernetes.io/hostname": f"node-{number}"})
     return labels
+
+
+def _is_mentioned(node: str, manifests: Manifests) -> bool:
+    """Whether an endpoint or a pod is said to be on a node."""
+    endpoints = (one.node_name for one_slice in manifests.slices for one in one_slice.endpoints)
+    return node in endpoints or any(pod.spec.node_name == node for pod in manifests.pods)
 
 
 def make_nodes(

@@ -26,7 +26,7 @@ class Prefix:
     Parameters
     ----------
     text
-        The prefix as written; bits behind the mask are cleared.
+        The prefix as written; bits behind the mask are cleared. A mask may have holes, as in ``10.0.0.0/255.0.255.0``.
 
     Raises
     ------
@@ -34,7 +34,7 @@ class Prefix:
         If ``text`` has a mask and is no prefix.
     """
 
-    __slots__ = ("_network", "_shift", "host", "length", "text")
+    __slots__ = ("_mask", "_network", "host", "length", "text")
 
     def __init__(self, text: str) -> None:
         self.host: str | None = None
@@ -43,18 +43,33 @@ class Prefix:
             self.text = self.host = text
             self.length = 128 if ":" in text else 32
             return
-        network = ipaddress.ip_network(text, strict=False)
-        self.text = str(network)
-        self.length = network.prefixlen
-        self._shift = network.max_prefixlen - network.prefixlen
-        self._network = address_number(str(network.network_address)) >> self._shift
-        if self._shift == 0:
-            self.host = str(network.network_address)
+        address, _, mask = text.partition("/")
+        if "." in mask or ":" in mask:
+            self._set_mask(address, ipaddress.ip_address(mask))
+        else:
+            network = ipaddress.ip_network(text, strict=False)
+            self._set_mask(address, network.netmask)
+
+    def _set_mask(self, address: str, mask: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+        bits = mask.max_prefixlen
+        above = ((1 << 129) - 1) >> bits << bits  # what tells the families apart
+        self._mask = int(mask) | above
+        self._network = address_number(address) & self._mask
+        self.length = int(mask).bit_count()
+        first = str(ipaddress.ip_address(int(mask) & int(ipaddress.ip_address(address))))
+        if type(ipaddress.ip_address(address)) is not type(mask):
+            raise ValueError(f"{address} and {mask} are of different families")
+        if int(mask) == (1 << bits) - (1 << (bits - self.length)):
+            self.text = f"{first}/{self.length}"
+        else:
+            self.text = f"{first}/{mask}"
+        if self.length == bits:
+            self.host = first
 
     def __contains__(self, address: str) -> bool:
         if self.host is not None:
             return address == self.host
-        return address_number(address) >> self._shift == self._network
+        return address_number(address) & self._mask == self._network
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Prefix) and self.text == other.text

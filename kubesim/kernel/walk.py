@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.netfilter.rule import Rule
     from kubesim.kernel.packet import Packet
 
 
@@ -77,6 +78,22 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A verdict of netfilter that ended a packet's way.
+
+    Parameters
+    ----------
+    verdict
+        ``DROP`` or ``REJECT``.
+    rule
+        The rule that said so, None for a policy.
+    """
+
+    verdict: str
+    rule: Rule | None
+
+
+@dataclass(frozen=True, slots=True)
 class Path:
     """Everything that happened to one packet.
 
@@ -92,6 +109,8 @@ class Path:
         Name of the namespace that got the packet, None if none did.
     reason
         Why the packet got nowhere, None if it arrived.
+    refusal
+        The rule that saw to that, where it was one.
     packet
         The packet with its headers as they were at the end.
     decision
@@ -105,6 +124,7 @@ class Path:
     reason: str | None
     packet: Packet
     decision: Decision | None
+    refusal: Refusal | None = None
 
 
 class Chance:
@@ -185,6 +205,7 @@ class Walk:
         self._pending: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._delivered_to: str | None = None
         self._reason: str | None = None
+        self._refusal: Refusal | None = None
         self._decision: Decision | None = None
 
     def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
@@ -204,9 +225,10 @@ class Walk:
         """Put work into a queue, as a hand-off to softirq or to another host does."""
         self._pending.append((work, arguments))
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: str, refusal: Refusal | None = None) -> None:
         """End the walk without delivery."""
         self._reason = reason
+        self._refusal = refusal
 
     def deliver(self, namespace: Namespace) -> None:
         """End the walk at a socket."""
@@ -246,4 +268,5 @@ class Walk:
             self._reason,
             packet,
             self._decision,
+            self._refusal,
         )

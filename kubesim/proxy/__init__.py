@@ -9,6 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from kubesim import plugins
+from kubesim.proxy._kube_proxy.configuration import KubeProxyConfiguration, read_configuration
+from kubesim.proxy._kube_proxy.settings import Family
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -30,11 +32,20 @@ class ServiceProxy(Protocol):
     is_headless: ClassVar[bool]
     """Whether Services have no virtual address, so that clients choose an endpoint themselves, by name."""
 
+    forms: ClassVar[tuple[str, ...]]
+    """The texts it can give of a node's rules, such as ``restore`` and ``save``; the first is what people want most."""
+
     def __init__(self, cluster: Cluster, settings: Any) -> None:
         """Read the cluster."""
 
+    def text(self, node: Node, form: str, family: Family, /) -> str:
+        """The rules of a node in one of its forms."""
+
     def install(self, namespace: Namespace, node: Node) -> None:
         """Write the state of a node into its root namespace."""
+
+
+__all__ = ["Family", "KubeProxyConfiguration", "ServiceProxy", "proxy_class", "proxy_names", "read_configuration"]
 
 
 def proxy_names() -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from kubesim.kernel.netfilter.chain import Chain
 from kubesim.kernel.netfilter.iptables import LEGACY_RULE, NFT_RULE, Table
+from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.netfilter.syntax import RuleText, parse_rule
 from kubesim.proxy._iptables_rules import FIREWALL_CHAIN, JUMPS, IptablesRules
 from kubesim.proxy._iptables_sync import restore_text
@@ -16,6 +17,7 @@ from kubesim.proxy._kube_proxy import KubeProxySettings, NodeView, SharedRules
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node
     from kubesim.kernel.namespace import Namespace
+    from kubesim.proxy import Family
 
 
 class Settings(KubeProxySettings):
@@ -31,6 +33,7 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ("restore", "save")
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._cluster = cluster
@@ -50,13 +53,21 @@ class Plugin:
             Table.of(namespace, name).chain(base).prepend(rule)
         Table.of(namespace, "nat").add_builder(chains.build)
 
-    def rules(self, node: Node, family: Literal["ipv4", "ipv6"] = "ipv4") -> IptablesRules:
-        """The rules of a node, as text."""
-        return IptablesRules(NodeView(self._cluster, self._settings, node, family))
+    def text(self, node: Node, form: str, family: Family) -> str:
+        """What the first sync hands to ``iptables-restore --noflush``, or what ``iptables-save`` prints after it."""
+        restore = restore_text(IptablesRules(NodeView(self._cluster, self._settings, node, family)))
+        return restore if form == "restore" else _saved(restore, is_ipv6=family == "ipv6")
 
-    def restore(self, node: Node, family: Literal["ipv4", "ipv6"] = "ipv4") -> str:
-        """What the first sync hands to ``iptables-restore --noflush``."""
-        return restore_text(self.rules(node, family))
+
+def _saved(restore: str, *, is_ipv6: bool) -> str:
+    """What is in the kernel after the jumps and the rules have been written."""
+    rules = RuleSet(is_ipv6=is_ipv6)
+    rules.table("nat")
+    rules.restore(restore, "rules")
+    for table, base, chain, matches in JUMPS:
+        rules.table(table).setdefault(chain, Chain(chain))
+        rules.table(table)[base].prepend(parse_rule(f"-A {base} {matches}-j {chain}").rule)
+    return rules.save()
 
 
 class _Chains:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node
     from kubesim.kernel.namespace import Namespace
+    from kubesim.proxy import Family
 
 
 class Settings(BaseModel):
@@ -22,9 +23,14 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = True
+    forms: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         """Take note of nothing."""
 
     def install(self, namespace: Namespace, node: Node) -> None:
         """Leave the node as it is."""
+
+    def text(self, _node: Node, _form: str, _family: Family) -> str:
+        """Say nothing."""
+        return ""

@@ -158,7 +158,7 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "out"),
     ]
-    process = subprocess.Popen(  # noqa: S603 - this very program
+    process = subprocess.Popen(
         [*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 90

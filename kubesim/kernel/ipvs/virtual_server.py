@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.kernel import ip
-from kubesim.kernel.address import flow_hash
+from kubesim.kernel.address import address_number
 from kubesim.kernel.ipvs.schedulers import SCHEDULERS, RealServer, Scheduler
 from kubesim.kernel.netfilter.conntrack import Conntrack
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
@@ -25,6 +25,15 @@ CONNECTION_BUCKETS = 4096
 """Buckets of the connection table by default (``conn_tab_bits`` 12)."""
 
 
+_WORD = 0xFFFFFFFF
+_PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
+
+
+def service_bucket(address: int, protocol: str, port: int) -> int:
+    """The bucket of a service in the service table, by its address as one 32-bit number."""
+    return (_PROTOCOL_NUMBERS[protocol] ^ address ^ port >> 8 ^ port) % SERVICE_BUCKETS
+
+
 class ServiceKey(NamedTuple):
     """What a virtual service is found by."""
 
@@ -34,8 +43,12 @@ class ServiceKey(NamedTuple):
 
     @property
     def bucket(self) -> int:
-        """Its place in the service table."""
-        return flow_hash(*self) % SERVICE_BUCKETS
+        """Its place in the service table (``ip_vs_svc_hashkey``, but for the namespace's own part, same for all)."""
+        number = address_number(self.address)
+        folded = number & _WORD
+        if ":" in self.address:
+            folded ^= (number >> 32 ^ number >> 64 ^ number >> 96) & _WORD
+        return service_bucket(folded, self.protocol, self.port)
 
 
 @dataclass(slots=True)
@@ -62,7 +75,7 @@ class VirtualService:
         cls, key: ServiceKey, scheduler: str, servers: list[RealServer], *, is_persistent: bool = False
     ) -> VirtualService:
         """Make a service with a scheduler by name."""
-        return cls(key, SCHEDULERS[scheduler](servers), is_persistent)
+        return cls(key, SCHEDULERS[scheduler](servers, key.address), is_persistent)
 
     def schedule(self, source: str, source_port: int) -> RealServer | None:
         """Choose a server for a new connection, and count the connection."""
@@ -146,6 +159,14 @@ class Ipvs:
         hooks.register(Hook.OUTPUT, Priority.NAT_DESTINATION + 1, self.reply)
         hooks.register(Hook.OUTPUT, Priority.NAT_DESTINATION + 2, self.request)
         hooks.register(Hook.FORWARD, Priority.NAT_SOURCE, self.reply)
+
+    def replace_services(
+        self, find_service: Callable[[ServiceKey], VirtualService | None], bucket_sizes: dict[int, int]
+    ) -> None:
+        """Have these virtual services and no others; connections stay with their real servers."""
+        self._find_service = find_service
+        self._bucket_sizes = bucket_sizes
+        self._services = {}
 
     def service(self, key: ServiceKey) -> VirtualService | None:
         """The virtual service for a key, None if there is none."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kubesim.kernel.netfilter import targets
 from kubesim.kernel.netfilter.hooks import HookCall, Verdict
 from kubesim.kernel.netfilter.nat import Nat
+from kubesim.kernel.walk import Refusal
 
 if TYPE_CHECKING:
     from kubesim.kernel.netfilter.traversal import State
@@ -31,7 +32,8 @@ def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str
         call.namespace.recent_clients.setdefault(name, set()).add(packet.source)
     match state.verdict:
         case targets.Drop() | targets.Reject() as verdict:
-            walk.drop(_reason(state, verdict, f"{place} of {call.namespace.name}"))
+            refusal = Refusal("REJECT" if isinstance(verdict, targets.Reject) else "DROP", state.rule)
+            walk.drop(_reason(state, verdict, f"{place} of {call.namespace.name}"), refusal)
             return Verdict.STOP
         case targets.DestinationNat() | targets.Redirect() if packet.connection is not None:
             address, port = destination_of(state.verdict, packet, call)

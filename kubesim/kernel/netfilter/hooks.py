@@ -30,6 +30,7 @@ class Priority:
     MANGLE = -150
     NAT_DESTINATION = -100
     FILTER = 0
+    SECURITY = 50
     NAT_SOURCE = 100
     CONNTRACK_CONFIRM = 2**31 - 1
 

@@ -14,7 +14,7 @@ from kubesim.kernel.netfilter.targets import Drop
 from kubesim.kernel.netfilter.traversal import State, Traversal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
@@ -28,8 +28,11 @@ HOOKS = {
     "mangle": tuple(Hook),
     "nat": (Hook.PREROUTING, Hook.INPUT, Hook.OUTPUT, Hook.POSTROUTING),
     "filter": (Hook.INPUT, Hook.FORWARD, Hook.OUTPUT),
+    "security": (Hook.INPUT, Hook.FORWARD, Hook.OUTPUT),
 }
-_PRIORITIES = {"raw": Priority.RAW, "mangle": Priority.MANGLE, "filter": Priority.FILTER}
+"""The hooks at which each table has a base chain."""
+
+_PRIORITIES = {"raw": Priority.RAW, "mangle": Priority.MANGLE, "filter": Priority.FILTER, "security": Priority.SECURITY}
 
 
 class Table:
@@ -40,7 +43,7 @@ class Table:
     namespace
         Where it is.
     name
-        ``raw``, ``mangle``, ``nat`` or ``filter``.
+        ``raw``, ``mangle``, ``nat``, ``filter`` or ``security``.
     rule_operation
         What testing one rule is called, and so what it costs: the two back ends of iptables differ.
     """
@@ -84,6 +87,12 @@ class Table:
     def add_chain(self, chain: Chain) -> None:
         """Add a chain of one's own (``-N``), which may be shared with other namespaces."""
         self._chains[chain.name] = chain
+
+    def replace_chains(self, chains: Iterable[Chain]) -> None:
+        """Have these chains and no others, but for base chains that are not among them."""
+        self._chains = {name: Chain(name, policy="ACCEPT") for name in self._chains if name in HOOKS[self.name]}
+        self._chains |= {chain.name: chain for chain in chains}
+        self._builders = []
 
     def add_builder(self, build: Callable[[str], Chain | None]) -> None:
         """Register a function that builds a chain by name, or gives None for a name it does not know."""

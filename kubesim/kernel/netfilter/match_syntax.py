@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kubesim.errors import did_you_mean
 from kubesim.kernel.netfilter.matches import (
+    TCP_FLAGS,
     AddressType,
     Always,
     Comment,
@@ -17,6 +19,7 @@ from kubesim.kernel.netfilter.matches import (
     PortRange,
     RecentlySeen,
     Statistic,
+    TcpFlags,
     Transport,
     UnknownMatch,
 )
@@ -105,18 +108,30 @@ def _comment(_name: str, options: _Options) -> Match | None:
 
 
 def _transport(name: str, options: _Options) -> Match | None:
-    opening: bool | None = None
+    flags: TcpFlags | None = None
     ports: dict[str, PortRange] = {}
     for option in options.values():
         if option.name in _SOURCE:
             ports["source"] = _ports(option.value, option)
         elif option.name in _DESTINATION:
             ports["destination"] = _ports(option.value, option)
-        elif option.name == "--syn" or (option.name == "--tcp-flags" and option.values == _SYN):
-            opening = not option.is_inverted
+        elif option.name in ("--syn", "--tcp-flags"):
+            flags = _flags(option)
         else:
             return None
-    return Transport(name, ports.get("source"), ports.get("destination"), opening)
+    return Transport(name, ports.get("source"), ports.get("destination"), flags)
+
+
+def _flags(option: Option) -> TcpFlags:
+    words = _SYN if option.name == "--syn" else option.values
+    if len(words) != len(_SYN):
+        raise RuleSyntaxError(f"{option.name}: flags to look at and flags that are set are needed")
+    named = {"ALL": frozenset(TCP_FLAGS), "NONE": frozenset[str]()}
+    mask, wanted = (named.get(word) or frozenset(word.split(",")) - {"NONE"} for word in words)
+    unknown = sorted((mask | wanted) - set(TCP_FLAGS))
+    if unknown:
+        raise RuleSyntaxError(f"{option.name}: there is no flag {unknown[0]!r}: {did_you_mean(unknown[0], TCP_FLAGS)}")
+    return TcpFlags(mask, wanted, option.is_inverted)
 
 
 def _ports(text: str, option: Option) -> PortRange:

@@ -13,6 +13,7 @@ EXTENSION = "iptables_match"
 """The operation that one run of an iptables match extension costs."""
 
 _ALL_BITS = 0xFFFFFFFF
+TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
 _STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
 
 
@@ -20,6 +21,11 @@ def quoted(text: str) -> str:
     """A text as iptables-save prints it: in quotes unless it is one plain word."""
     if text and all(letter.isalnum() or letter in "_-" for letter in text):
         return text
+    return in_quotes(text)
+
+
+def in_quotes(text: str) -> str:
+    """A text in quotes, with what would end them escaped."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -66,6 +72,25 @@ class PortRange(NamedTuple):
         return f" {_not(self.is_inverted)}{option} {text}"
 
 
+class TcpFlags(NamedTuple):
+    """``--tcp-flags MASK SET``: of the flags in ``mask`` just those in ``wanted`` are set; or with ``!`` not so."""
+
+    mask: frozenset[str]
+    wanted: frozenset[str]
+    is_inverted: bool = False
+
+    def accepts(self, flag: str) -> bool:
+        """Whether a packet with this one flag is meant."""
+        return ((self.mask & {flag}) == self.wanted) is not self.is_inverted
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        mask, wanted = (
+            ",".join(one for one in TCP_FLAGS if one in some) or "NONE" for some in (self.mask, self.wanted)
+        )
+        return f" {_not(self.is_inverted)}--tcp-flags {mask} {wanted}"
+
+
 @dataclass(slots=True)
 class Transport:
     """``-m tcp``, ``-m udp`` or ``-m sctp``, with the ports and flags it compares; without any, the protocol only."""
@@ -74,8 +99,7 @@ class Transport:
     protocol: str
     source: PortRange | None = None
     destination: PortRange | None = None
-    opening: bool | None = None
-    """Whether a packet has to open a connection (``--syn``), or must not; None for no matter."""
+    flags: TcpFlags | None = None
 
     @classmethod
     def to(cls, protocol: str, port: int) -> Transport:
@@ -89,7 +113,7 @@ class Transport:
             packet.protocol == self.protocol
             and (self.source is None or self.source.accepts(packet.source_port))
             and (self.destination is None or self.destination.accepts(packet.destination_port))
-            and (self.opening is None or packet.is_opening is self.opening)
+            and (self.flags is None or self.flags.accepts("SYN" if packet.is_opening else "ACK"))
         )
 
     def save(self) -> str:
@@ -99,9 +123,7 @@ class Transport:
             text += self.source.save("--sport")
         if self.destination is not None:
             text += self.destination.save("--dport")
-        if self.opening is not None:
-            text += f" {_not(not self.opening)}--tcp-flags FIN,SYN,RST,ACK SYN"
-        return text
+        return text if self.flags is None else text + self.flags.save()
 
 
 @dataclass(slots=True)

@@ -22,11 +22,14 @@ class Option(NamedTuple):
         Whether ``!`` stands before it.
     values
         What follows it.
+    written
+        The same as it was written, in quotes or not.
     """
 
     name: str
     is_inverted: bool = False
     values: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
     @property
     def value(self) -> str:
@@ -55,7 +58,7 @@ class Option(NamedTuple):
     @property
     def text(self) -> str:
         """As it is written."""
-        return " ".join(("! " * self.is_inverted + self.name, *self.values))
+        return " ".join(("! " * self.is_inverted + self.name, *self.written))
 
 
 def number_of(text: str, what: str) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.netfilter.match_syntax import OPTIONS, read_match
-from kubesim.kernel.netfilter.matches import RecentlySeen
+from kubesim.kernel.netfilter.matches import RecentlySeen, in_quotes
 from kubesim.kernel.netfilter.option import Option, RuleSyntaxError
 from kubesim.kernel.netfilter.rule import ANY, Header, Match, Rule
 from kubesim.kernel.netfilter.target_syntax import read_target
@@ -36,6 +36,11 @@ class Token(NamedTuple):
 
     text: str
     is_quoted: bool = False
+
+    @property
+    def written(self) -> str:
+        """The word as it stood there."""
+        return in_quotes(self.text) if self.is_quoted else self.text
 
     @property
     def is_option(self) -> bool:
@@ -130,9 +135,6 @@ class _Reader:
                 return
         elif name in ("source", "destination"):
             prefix = _prefix(option.value)
-            if prefix is None:
-                self.matches.append(_Extension(f"{option.name} {option.value}", [option]))
-                return
             if prefix.length == 0 and not option.is_inverted:
                 return
             value = prefix
@@ -198,34 +200,21 @@ def _options(tokens: list[Token]) -> list[Option]:
             raise RuleSyntaxError(f"{token.text!r} stands where an option should")
         else:
             last = found[-1]
-            found[-1] = Option(last.name, last.is_inverted or is_inverted, (*last.values, token.text))
+            inverted, values = last.is_inverted or is_inverted, (*last.values, token.text)
+            found[-1] = Option(last.name, inverted, values, (*last.written, token.written))
             is_inverted = False
     if is_inverted:
         raise RuleSyntaxError("'!' stands before nothing")
     return found
 
 
-def _prefix(text: str) -> Prefix | None:
-    """An address or range; None for a mask with holes, which no prefix can say."""
+def _prefix(text: str) -> Prefix:
+    """An address or range."""
     try:
-        if "/" not in text:
-            return Prefix(str(ipaddress.ip_address(text)))
-        network = ipaddress.ip_network(text, strict=False)
+        prefix = Prefix(text if "/" in text else str(ipaddress.ip_address(text)))
     except ValueError:
-        address, slash, mask = text.partition("/")
-        if slash and _is_address(address) and _is_address(mask):
-            return None
         raise RuleSyntaxError(f"{text!r} is not an address or range") from None
-    is_host = network.prefixlen == network.max_prefixlen
-    return Prefix(str(network.network_address) if is_host else str(network))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return prefix if prefix.host is None else Prefix(prefix.host)
 
 
 class RuleText:

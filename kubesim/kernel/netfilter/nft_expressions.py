@@ -1,0 +1,284 @@
+"""Reading the expressions of a rule of nftables: a selector, and what it is held against."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from kubesim.kernel.netfilter.nft_fields import (
+    FIELDS,
+    Field,
+    UnmodelledError,
+    Value,
+    is_in,
+    number_of,
+    value_of,
+)
+from kubesim.kernel.netfilter.nft_matches import (
+    Compare,
+    CompareNumber,
+    InNftSet,
+    Likely,
+    MarkChange,
+    VerdictMap,
+    kinds_of,
+)
+from kubesim.kernel.netfilter.nft_sets import NftSet
+from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError, Token, split_at_commas
+from kubesim.kernel.netfilter.nft_verdicts import read_verdict
+from kubesim.kernel.netfilter.targets import PassOn, Random
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from kubesim.kernel.netfilter.rule import Match
+    from kubesim.kernel.netfilter.targets import Target
+
+_COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "==": operator.eq, "eq": operator.eq, "!=": operator.ne, "ne": operator.ne, "<": operator.lt, "lt": operator.lt,
+    "<=": operator.le, "le": operator.le, ">": operator.gt, "gt": operator.gt, ">=": operator.ge, "ge": operator.ge,
+}  # fmt: skip
+BIT_OPERATORS = ("and", "&", "or", "|", "xor", "^")
+_MOST_WAYS = 20_000
+_ELEMENT_OPTIONS = ("timeout", "expires")
+
+
+class SetFinder(Protocol):
+    """Finds the sets of a table."""
+
+    def __call__(self, name: str, /) -> NftSet | None:
+        """The set or map of this name, None if there is none."""
+
+
+class Element(NamedTuple):
+    """One element as it is written in a set; a key of None is ``*``."""
+
+    key: tuple[Value, ...] | None
+    verdict: Target | None
+    comment: str
+
+
+def read_fields(cursor: Cursor) -> tuple[Field, ...]:
+    """Read selectors joined by dots.
+
+    Raises
+    ------
+    UnmodelledError
+        If one is not modelled.
+    """
+    found = [_field(cursor)]
+    while cursor.take_if("."):
+        found.append(_field(cursor))
+    return tuple(found)
+
+
+def _field(cursor: Cursor) -> Field:
+    first, second = cursor.peek().text, cursor.peek(1).text
+    words: tuple[str, ...] = (first,)
+    if first == "fib":
+        words = (first, second, cursor.peek(2).text)
+    elif first == "mark":
+        cursor.position += 1
+        return FIELDS["meta", "mark"]
+    elif first == "meta" and (second,) in FIELDS:
+        words = (second,)
+        cursor.position += 1
+    elif (first,) not in FIELDS:
+        words = (first, second)
+    found = FIELDS.get(words)
+    if found is None:
+        raise UnmodelledError(" ".join(word for word in words if word))
+    cursor.position += len(words)
+    return found
+
+
+class ExpressionReader:
+    """Reads one expression.
+
+    Parameters
+    ----------
+    cursor
+        The words of the rule.
+    find_set
+        Finds the table's sets.
+    """
+
+    def __init__(self, cursor: Cursor, find_set: SetFinder) -> None:
+        self._cursor = cursor
+        self._find_set = find_set
+
+    def read(self) -> Match | Target:
+        """Read it: a match, or with ``vmap`` a target.
+
+        Raises
+        ------
+        NftSyntaxError
+            If it makes no sense.
+        UnmodelledError
+            If something of it is not modelled.
+        """
+        cursor = self._cursor
+        if cursor.is_next("numgen"):
+            return self._random()
+        fields = read_fields(cursor)
+        if cursor.take_if("vmap"):
+            return VerdictMap(fields, self._map(kinds_of(fields)))
+        if cursor.is_next("map", "set", "("):
+            raise UnmodelledError(fields[0].name)
+        change = MarkChange()
+        while cursor.is_next(*BIT_OPERATORS):
+            if len(fields) > 1 or fields[0].kind != "mark":
+                raise UnmodelledError(fields[0].name)
+            sign = cursor.take("an operator").text
+            change = change.then(sign, number_of(cursor.word("a number"), "mark"))
+        relation = cursor.take("a relation").text if cursor.is_next(*_COMPARISONS) else "=="
+        if change != MarkChange() or relation not in ("==", "!=", "eq", "ne"):
+            return self._number(fields, change, relation)
+        return self._comparison(fields, is_inverted=relation in ("!=", "ne"))
+
+    def _number(self, fields: tuple[Field, ...], change: MarkChange, relation: str) -> Match:
+        (field, *others), kind = fields, fields[0].kind
+        if others or kind not in ("mark", "port") or self._cursor.is_next("{") or self._set_comes():
+            raise UnmodelledError(field.name)
+        number = number_of(self._cursor.word("a number"), kind)
+        return CompareNumber(field, change, _COMPARISONS[relation], number)
+
+    def _comparison(self, fields: tuple[Field, ...], *, is_inverted: bool) -> Match:
+        cursor, kinds = self._cursor, kinds_of(fields)
+        if self._set_comes():
+            return InNftSet(fields, self._named_set(kinds), is_inverted)
+        if cursor.take_if("{"):
+            return InNftSet(fields, anonymous_set(cursor.block(), kinds, is_map=False), is_inverted)
+        wanted = [read_key(cursor, kinds)]
+        while cursor.take_if(",", "|"):
+            wanted.append(read_key(cursor, kinds))
+        return Compare(fields, tuple(wanted), is_inverted)
+
+    def _set_comes(self) -> bool:
+        token = self._cursor.peek()
+        return not token.is_quoted and token.text.startswith("@")
+
+    def _named_set(self, kinds: tuple[str, ...]) -> NftSet:
+        token = self._cursor.take("a set")
+        name = token.text[1:] or self._cursor.word("the name of a set")
+        found = self._find_set(name)
+        if found is None:
+            raise NftSyntaxError(f"there is no set {name!r}", token.line)
+        if len(found.kinds) != len(kinds):
+            raise NftSyntaxError(f"set {name!r} has keys of {len(found.kinds)} parts, not {len(kinds)}", token.line)
+        return found
+
+    def _map(self, kinds: tuple[str, ...]) -> NftSet:
+        if self._set_comes():
+            return self._named_set(kinds)
+        self._cursor.expect("{")
+        return anonymous_set(self._cursor.block(), kinds, is_map=True)
+
+    def _random(self) -> Match | Target:
+        """``numgen random mod N``, with ``vmap``, or compared with a number."""
+        cursor = self._cursor
+        cursor.take("numgen")
+        if cursor.word("random or inc") not in ("random", "inc"):
+            raise NftSyntaxError("numgen is random or inc", cursor.line)
+        cursor.expect("mod")
+        ways = number_of(cursor.word("a number"))
+        start = number_of(cursor.word("a number")) if cursor.take_if("offset") else 0
+        if not ways:
+            raise NftSyntaxError("numgen: mod 0 makes no sense", cursor.line)
+        if ways > _MOST_WAYS or cursor.is_next("map"):
+            raise UnmodelledError("numgen")
+        numbers = [str(number) for number in range(start, start + ways)]
+        if cursor.take_if("vmap"):
+            verdicts = self._map(("number",))
+            return Random(tuple(verdicts.verdict((number,)) or PassOn("continue", "") for number in numbers))
+        relation = cursor.take("a relation").text if cursor.is_next(*_COMPARISONS) else "=="
+        return Likely(self._share(numbers, relation))
+
+    def _share(self, numbers: Sequence[str], relation: str) -> float:
+        if relation in ("==", "!=", "eq", "ne") and self._cursor.take_if("{"):
+            keys = [one.key for one in read_elements(self._cursor.block(), ("number",), is_map=False)]
+        else:
+            keys = [read_key(self._cursor, ("number",))]
+        if relation in ("==", "!=", "eq", "ne"):
+            hits = sum(any(key is None or is_in(number, "number", key[0]) for key in keys) for number in numbers)
+            return (hits if relation in ("==", "eq") else len(numbers) - hits) / len(numbers)
+        (key,) = keys
+        if key is None or not isinstance(key[0], str):
+            raise NftSyntaxError("a number is needed behind numgen", self._cursor.line)
+        limit = int(key[0])
+        return sum(_COMPARISONS[relation](int(number), limit) for number in numbers) / len(numbers)
+
+
+def read_key(cursor: Cursor, kinds: Sequence[str]) -> tuple[Value, ...]:
+    """Read values joined by dots, one of each kind."""
+    found: list[Value] = []
+    for kind in kinds:
+        if found:
+            cursor.expect(".")
+        found.append(_read_value(cursor, kind))
+    return tuple(found)
+
+
+def _read_value(cursor: Cursor, kind: str) -> Value:
+    line = cursor.line
+    try:
+        return value_of(kind, cursor.word(f"a value of kind {kind}"))
+    except NftSyntaxError as error:
+        raise NftSyntaxError(str(error), error.line or line) from None
+
+
+def anonymous_set(tokens: Iterable[Token], kinds: Sequence[str], *, is_map: bool) -> NftSet:
+    """What stands in braces in a rule."""
+    found = NftSet("", kinds, is_map=is_map)
+    for element in read_elements(tokens, kinds, is_map=is_map):
+        found.add(*element)
+    return found
+
+
+def read_elements(tokens: Iterable[Token], kinds: Sequence[str], *, is_map: bool) -> list[Element]:
+    """Read what stands in the braces of a set or map.
+
+    Raises
+    ------
+    NftSyntaxError
+        If an element makes no sense.
+    UnmodelledError
+        If a key is a name that is not modelled.
+    """
+    return [_element(Cursor(item), kinds, is_map=is_map) for item in split_at_commas(tokens) if not _is_blank(item)]
+
+
+def _is_blank(item: Sequence[Token]) -> bool:
+    return all(token.is_sign("\n") for token in item)
+
+
+def _element(cursor: Cursor, kinds: Sequence[str], *, is_map: bool) -> Element:
+    key = None if cursor.take_if("*") else read_key(cursor, kinds)
+    comment = ""
+    while not cursor.is_at_end and not cursor.is_next(":"):
+        comment = _element_option(cursor) or comment
+    verdict = None
+    if is_map:
+        cursor.expect(":")
+        verdict = read_verdict(cursor)
+    while not cursor.is_at_end:
+        comment = _element_option(cursor) or comment
+    return Element(key, verdict, comment)
+
+
+def _element_option(cursor: Cursor) -> str:
+    """Take a comment, a timeout or a counter; the comment, if it is one."""
+    token = cursor.take("an option of an element")
+    if token.is_sign("comment"):
+        return cursor.word("a comment")
+    if token.is_sign(*_ELEMENT_OPTIONS):
+        cursor.word("a time")
+    elif token.is_sign("counter"):
+        while cursor.take_if("packets", "bytes"):
+            cursor.word("a number")
+    elif token.is_sign("limit", "quota", "last"):
+        while not cursor.is_at_end and not cursor.is_next(":", "comment", *_ELEMENT_OPTIONS):
+            cursor.take("a word")
+    else:
+        raise NftSyntaxError(f"{token.text!r} stands where an element should end", token.line)
+    return ""

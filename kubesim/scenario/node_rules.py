@@ -1,0 +1,118 @@
+"""The rules that a node's service proxy writes, as text, from manifests and kube-proxy's own configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from kubesim.cluster import ClusterSpec, build_cluster
+from kubesim.errors import InputError, did_you_mean
+from kubesim.proxy import Family, KubeProxyConfiguration, proxy_class, proxy_names, read_configuration
+from kubesim.validation import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kubesim.cluster import Cluster, Node
+
+DEFAULT_MODE = "iptables"
+
+
+@dataclass(frozen=True)
+class NodeRules:
+    """Rules of one node.
+
+    Parameters
+    ----------
+    text
+        As the tool of the format takes or prints it.
+    notices
+        What a person should know about the input.
+    """
+
+    text: str
+    notices: tuple[str, ...]
+
+
+def node_rules(
+    manifests: Sequence[Path],
+    node: str | None = None,
+    *,
+    config: Path | None = None,
+    mode: str | None = None,
+    form: str | None = None,
+    family: Family | None = None,
+    settings: dict[str, Any] | None = None,
+) -> NodeRules:
+    """Print what kube-proxy would program into a node.
+
+    Parameters
+    ----------
+    manifests
+        Kubernetes YAML files: Services, EndpointSlices or pods, Nodes.
+    node
+        Name of the node; what ``hostnameOverride`` says, or the first one, if not given.
+    config
+        A KubeProxyConfiguration file.
+    mode
+        ``iptables``, ``nftables`` or ``ipvs``; what the configuration says, or iptables, if not given.
+    form
+        ``restore``, ``save``, ``nft``, ``ipvsadm`` or ``ipset``; the first one that the mode has, if not given.
+    family
+        ``ipv4`` or ``ipv6``; that of the node's main address if not given.
+    settings
+        Settings of the proxy besides.
+
+    Returns
+    -------
+    NodeRules
+
+    Raises
+    ------
+    InputError
+        If a file, a name or a combination makes no sense.
+    """
+    configuration = None if config is None else read_configuration(config)
+    name = node or (configuration.hostname_override if configuration is not None else "") or None
+    cluster = build_cluster(ClusterSpec(manifests=list(manifests)), node=name)
+    found = cluster.nodes[0] if name is None else cluster.node(name)
+    chosen_mode = mode or (configuration.mode if configuration is not None else "") or DEFAULT_MODE
+    plugin_class = proxy_class(chosen_mode)
+    modes = [one for one in proxy_names() if proxy_class(one).forms]
+    if not plugin_class.forms:
+        raise InputError(f"mode: {chosen_mode!r} writes no rules: {did_you_mean(chosen_mode, modes)}")
+    chosen_form = form or plugin_class.forms[0]
+    if chosen_form not in plugin_class.forms:
+        known = ", ".join(plugin_class.forms)
+        raise InputError(f"format: mode {chosen_mode} has no {chosen_form!r}, but {known}")
+    if configuration is not None:
+        found = _with_bind_address(found, configuration)
+    proxy = _proxy(cluster, chosen_mode, configuration, settings or {})
+    chosen_family = family or ("ipv6" if ":" in (found.addresses or (found.address,))[0] else "ipv4")
+    return NodeRules(proxy.text(found, chosen_form, chosen_family), cluster.notices)
+
+
+def _with_bind_address(node: Node, configuration: KubeProxyConfiguration) -> Node:
+    """The node with the address that kube-proxy is told to take for its own."""
+    address = configuration.bind_address
+    if address in ("", "0.0.0.0", "::"):  # noqa: S104 - what says that nothing is said
+        return node
+    others = [one for one in node.addresses or (node.address,) if one != address]
+    return replace(node, address=address if ":" not in address else node.address, addresses=(address, *others))
+
+
+def _proxy(cluster: Cluster, mode: str, configuration: KubeProxyConfiguration | None, settings: dict[str, Any]) -> Any:
+    plugin_class = proxy_class(mode)
+    given = {} if configuration is None else configuration.settings(mode)
+    try:
+        checked = plugin_class.settings_model.model_validate({**given, **settings})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"kube-proxy's configuration: {field}: {explain(first, plugin_class.settings_model)}"
+        ) from None
+    return plugin_class(cluster, checked)

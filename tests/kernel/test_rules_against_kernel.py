@@ -1,0 +1,138 @@
+"""Rules in the real kernel: it prints what we print, sends packets where we do, and tests as many rules."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kubesim.cluster import ClusterSpec, build_cluster
+from kubesim.kernel.netfilter.hooks import Hook
+from kubesim.kernel.netfilter.ruleset import RuleSet
+from kubesim.kernel.rule_trace import Flow, trace_rules
+from kubesim.proxy.iptables import Plugin, Settings
+from tests.netns import KernelNode, kernel_node, needs_kernel, require
+
+pytestmark = needs_kernel
+
+NODE = "192.168.0.2"
+LOCAL = [NODE, "192.168.99.11"]
+MANIFEST = Path(__file__).parent / "every-feature.yaml"
+POD, OTHER_POD, OUTSIDE = "10.244.1.5", "10.244.2.7", "203.0.113.9"
+
+FLOWS = [
+    (POD, "172.30.0.41", "tcp", 80),
+    ("10.244.1.10", "172.30.0.41", "tcp", 80),
+    (OUTSIDE, "172.30.0.41", "tcp", 80),
+    (POD, "172.30.0.41", "udp", 80),
+    (POD, "172.30.0.42", "udp", 53),
+    (POD, "172.30.0.43", "tcp", 80),
+    (POD, "172.30.0.44", "tcp", 80),
+    (POD, "172.30.0.45", "tcp", 80),
+    (POD, "172.30.0.46", "tcp", 80),
+    (OUTSIDE, NODE, "tcp", 30041),
+    (POD, NODE, "tcp", 30041),
+    (OUTSIDE, NODE, "tcp", 30044),
+    (OUTSIDE, NODE, "tcp", 30045),
+    (OUTSIDE, "192.168.99.11", "tcp", 80),
+    (OUTSIDE, "1.2.3.4", "tcp", 80),
+    ("198.51.100.7", "1.2.3.4", "tcp", 80),
+    (POD, "1.2.3.5", "tcp", 80),
+    (OUTSIDE, "1.2.3.5", "tcp", 80),
+    (POD, OTHER_POD, "tcp", 8080),
+    (OUTSIDE, OTHER_POD, "udp", 9),
+    (NODE, "172.30.0.41", "tcp", 80),
+    (NODE, NODE, "tcp", 30041),
+    (NODE, OTHER_POD, "tcp", 8080),
+    (NODE, "1.2.3.5", "tcp", 80),
+]
+
+
+ICMP_RULES = 4
+"""A refusal is a packet too: it leaves by OUTPUT, where it is held against the rules that are for all packets."""
+
+
+def rules_text(form: str) -> str:
+    cluster = build_cluster(ClusterSpec(manifests=[MANIFEST]), node="node-a")
+    proxy = Plugin(cluster, Settings(cluster_cidr=["10.244.0.0/16"]))
+    return proxy.text(cluster.node("node-a"), form, "ipv4")
+
+
+def load(node: KernelNode, save: str, backend: str) -> None:
+    """Load a save text: the base chains' jumps are in it."""
+    node.do(f"iptables-{backend}-restore", text=save)
+
+
+def plain(save: str) -> str:
+    """A save text without comments and counters, tables in our order."""
+    lines = [line for line in save.splitlines() if not line.startswith("#")]
+    text = re.sub(r"\[\d+:\d+\]", "[0:0]", "\n".join([*lines, ""]))
+    tables = dict(re.findall(r"^\*(\w+)\n(.*?)^COMMIT\n", text, re.MULTILINE | re.DOTALL))
+    return "".join(f"*{name}\n{tables[name]}COMMIT\n" for name in ("nat", "filter"))
+
+
+def with_probes(save: str) -> str:
+    """Put a rule that only counts in front of every rule: its counter says how often the rule behind it is tested."""
+    lines: list[str] = []
+    for line in save.splitlines():
+        if line.startswith("-A "):
+            lines.append(f"-A {line.split()[1]}")
+        lines.append(line)
+    return "\n".join([*lines, ""])
+
+
+def times_tested(node: KernelNode) -> Counter[str]:
+    """How often rules have been tested since the start, by table."""
+    found: Counter[str] = Counter()
+    table = ""
+    for line in node.do("iptables-legacy-save", "-c").splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        probe = re.fullmatch(r"\[(\d+):\d+\] -A \S+", line)
+        if probe:
+            found[table] += int(probe[1])
+    return found
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+def test_the_kernel_takes_the_rules_and_prints_them_as_we_do(backend: str) -> None:
+    require(f"iptables-{backend}-restore")
+    with kernel_node(LOCAL) as node:
+        node.do(f"iptables-{backend}-restore", "--test", "--noflush", text=rules_text("restore"))
+        load(node, rules_text("save"), backend)
+        assert plain(node.do(f"iptables-{backend}-save")) == rules_text("save")
+
+
+def test_packets_go_where_the_walk_says_and_are_held_against_as_many_rules() -> None:
+    require("iptables-legacy-restore")
+    save = rules_text("save")
+    rules = RuleSet.read(save, "save")
+    with kernel_node(LOCAL) as node:
+        load(node, with_probes(save), "legacy")
+        for source, destination, protocol, port in FLOWS:
+            is_own = source == NODE
+            hook, device = (
+                (Hook.OUTPUT, None) if is_own else (Hook.PREROUTING, "pod0" if source[:3] == "10." else "eth0")
+            )
+            flow = Flow(source, destination, protocol, port, hook, device or "eth0")
+            expected = trace_rules(flow, rules.install, LOCAL).outcomes
+            before = times_tested(node)
+            arrived = node.send(source, destination, protocol, port, device)
+            counted = times_tested(node) - before
+            where = f"{source} > {destination}:{port}/{protocol}"
+            if arrived is None:
+                ways = [one for one in expected if one.verdict != "ACCEPT" or one.to.split(":")[0] in LOCAL]
+            else:
+                ways = [one for one in expected if one.to == f"{arrived.destination}:{arrived.port}"]
+            assert ways, f"{where}: {arrived}, but the walk says {expected}"
+            (way,) = ways
+            if arrived is not None:
+                assert (arrived.source != source) == (way.is_masqueraded and source != NODE), where
+            sums: Counter[str] = Counter()
+            for place, count in way.rules_tested.items():
+                sums[place.partition("/")[0]] += count
+            if way.verdict == "REJECT":
+                sums["filter"] += ICMP_RULES
+            assert counted == sums, where
