@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
+import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path as FilePath
+from typing import Any
 
-from kubesim.cluster import Cluster, ClusterSpec, PlannedPod, build_cluster
+from kubesim.cluster import Cluster, ClusterSpec, Node, PlannedPod, build_cluster
 from kubesim.cni import cni_class
 from kubesim.kernel import socket
 from kubesim.kernel.packet import Packet
@@ -13,8 +16,7 @@ from kubesim.kernel.walk import Chance, Path
 from kubesim.proxy import proxy_class
 from kubesim.scenario.deployment import Deployment
 
-if TYPE_CHECKING:
-    from pathlib import Path as FilePath
+_DUMPS = tempfile.TemporaryDirectory(prefix="kubesim-test-")
 
 NODE_CIDR = "192.168.0.0/16"
 
@@ -37,6 +39,8 @@ def sized_cluster(
 def deploy(cluster: Cluster, cni: str, proxy: str, **settings: Any) -> Deployment:
     """Bring a cluster up; settings are the proxy's."""
     cni_plugin, proxy_plugin = cni_class(cni), proxy_class(proxy)
+    if proxy == "dump" and not settings:
+        settings = {"node_rules": {node.name: dump_of(cluster, node) for node in cluster.nodes}}
     return Deployment(
         cluster,
         cni_plugin(cluster, cni_plugin.settings_model(), 1500),
@@ -44,6 +48,14 @@ def deploy(cluster: Cluster, cni: str, proxy: str, **settings: Any) -> Deploymen
         NODE_CIDR,
         1500,
     )
+
+
+def dump_of(cluster: Cluster, node: Node) -> FilePath:
+    """A file with what iptables-save would print on a node with kube-proxy in iptables mode."""
+    plugin = proxy_class("iptables")
+    file = FilePath(_DUMPS.name) / f"{uuid.uuid4().hex}.iptables-save"
+    file.write_text(plugin(cluster, plugin.settings_model()).text(node, "save", "ipv4"))
+    return file
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def trace(
     scenario: Annotated[
         Path | None, typer.Argument(metavar="SCENARIO.yaml", help="the scenario file", show_default=False)
     ] = None,
+    *,
     source: Annotated[
         str | None, typer.Option("--from", metavar="POD", help="the sender: a pod, or a node", show_default=False)
     ] = None,
@@ -129,7 +130,7 @@ def trace(
     Each line is an operation of the kernel or the card: where it is done, how often (rules tested, frames …), and what
     it costs. JSON: `packets[]` with `kind`, `hops[]`, `rules_tested`, `delivered_to`, `total_ns`.
 
-    With `--rules DUMP` no scenario is needed: one packet is walked through the rules of a real node, with every outcome.
+    With `--rules DUMP` no scenario is needed: one packet is walked through a real node's rules, with every outcome.
     JSON: `outcomes[]` with `to`, `verdict`, `probability`, `masquerade`, `rules_tested`.
     """
     if dumps:

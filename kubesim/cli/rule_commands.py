@@ -68,8 +68,8 @@ def trace_dump(
     from kubesim.cli import show  # noqa: PLC0415
     from kubesim.errors import InputError, did_you_mean  # noqa: PLC0415
     from kubesim.kernel.netfilter.hooks import Hook  # noqa: PLC0415
+    from kubesim.kernel.rule_dumps import read_dumps  # noqa: PLC0415
     from kubesim.kernel.rule_trace import Flow, trace_rules  # noqa: PLC0415
-    from kubesim.scenario.rule_dumps import read_dumps  # noqa: PLC0415
 
     if source is None or destination is None or port is None:
         raise InputError("--rules needs --src, --dst and --dport too")

@@ -6,7 +6,8 @@ Each proxy is one module; its file name is its name. The module has a class ``Pl
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kubesim import plugins
 from kubesim.proxy._kube_proxy.configuration import KubeProxyConfiguration, read_configuration
@@ -17,6 +18,25 @@ if TYPE_CHECKING:
 
     from kubesim.cluster import Cluster, Node
     from kubesim.kernel.namespace import Namespace
+
+
+@dataclass(frozen=True)
+class RuleUpdate:
+    """What one sync of a proxy hands to the kernel.
+
+    Parameters
+    ----------
+    rules
+        Rules, and entries of maps, sets and tables of servers, that are written.
+    text_bytes
+        Length of the text, or of the messages, that say so.
+    operations
+        What is done and how often, priced by the cost set.
+    """
+
+    rules: int
+    text_bytes: int
+    operations: dict[str, int]
 
 
 class ServiceProxy(Protocol):
@@ -41,11 +61,32 @@ class ServiceProxy(Protocol):
     def text(self, node: Node, form: str, family: Family, /) -> str:
         """The rules of a node in one of its forms."""
 
+    def update(self, node: Node, before: Self | None, /, *, is_partial: bool) -> RuleUpdate:
+        """What the sync after a change hands to the kernel.
+
+        Parameters
+        ----------
+        node
+            Where.
+        before
+            The proxy as it was, of the cluster before the change; None for one that has just started.
+        is_partial
+            Whether it may leave out what has not changed, where it can.
+        """
+
     def install(self, namespace: Namespace, node: Node) -> None:
         """Write the state of a node into its root namespace."""
 
 
-__all__ = ["Family", "KubeProxyConfiguration", "ServiceProxy", "proxy_class", "proxy_names", "read_configuration"]
+__all__ = [
+    "Family",
+    "KubeProxyConfiguration",
+    "RuleUpdate",
+    "ServiceProxy",
+    "proxy_class",
+    "proxy_names",
+    "read_configuration",
+]
 
 
 def proxy_names() -> list[str]:

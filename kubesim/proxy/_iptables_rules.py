@@ -151,14 +151,14 @@ class IptablesRules:
         kept = [one for one in addresses if self.has_localhost_node_ports or not ipaddress.ip_address(one).is_loopback]
         return [f"{start} -d {address} -j KUBE-NODEPORTS" for address in kept]
 
-    def _endpoints(self, port: PortView) -> Endpoints | None:
+    def endpoints(self, port: PortView) -> Endpoints | None:
         """The endpoints of a port; None where it is known that there are some and nothing is special about them."""
         return None if self.view.has_endpoints_everywhere(port) else self.view.endpoints(port)
 
     def _head(self, port: PortView) -> Head:
         """What is written in every sync."""
         hashed = digest(port.name + port.protocol, 16)
-        endpoints = self._endpoints(port)
+        endpoints = self.endpoints(port)
         if endpoints is None or endpoints.has_any:
             self._by_digest[hashed] = port
         if endpoints is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kubesim.proxy._iptables_rules import Body, IptablesRules
+    from kubesim.proxy._kube_proxy import Endpoints, PortView
 
 
 def restore_text(rules: IptablesRules, before: IptablesRules | None = None, *, is_partial: bool = False) -> str:
@@ -27,30 +28,66 @@ def restore_text(rules: IptablesRules, before: IptablesRules | None = None, *, i
     str
         Text for ``iptables-restore --noflush``.
     """
-    known = _bodies(before) if before is not None else {}
-    bodies = _bodies(rules)
-    written = [name for name in bodies if not is_partial or known.get(name) != bodies[name]]
-    removed = _stale_chains(bodies, known)
-    nat_chains = [*rules.chains("nat"), *(chain for name in written for chain in bodies[name].chains), *removed]
+    known = {} if before is None else _signatures(before)
+    bodies = {
+        port.name: rules.body(port)
+        for port in rules.view
+        if not (is_partial and port.name in known and known[port.name] == _signature(rules, port))
+    }
+    removed = [] if before is None else _stale_chains(rules, before, known)
+    nat_chains = [*rules.chains("nat"), *(chain for body in bodies.values() for chain in body.chains), *removed]
     nat: list[str] = rules.first_rules("nat")
     for port, head in zip(rules.view, rules.heads, strict=True):
         nat += head.nat
-        if port.name in written:
+        if port.name in bodies:
             nat += bodies[port.name].rules
     nat += [f"-X {chain}" for chain in removed] + rules.last_rules("nat")
     filter_rules = [*rules.first_rules("filter"), *rules.head_rules("filter"), *rules.last_rules("filter")]
     return "\n".join([*_table("filter", rules.chains("filter"), filter_rules), *_table("nat", nat_chains, nat), ""])
 
 
-def _bodies(rules: IptablesRules) -> dict[str, Body]:
-    """The chains of each service port that has any, by its name."""
-    found = {port.name: rules.body(port) for port in rules.view}
-    return {name: body for name, body in found.items() if body.chains or body.rules}
+def rule_count(rules: IptablesRules) -> int:
+    """Rules in the kernel after a sync, the jumps from the base chains left out."""
+    count = sum(len(rules.first_rules(table)) + len(rules.last_rules(table)) for table in ("filter", "nat"))
+    alike: int | None = None  # ports of Services made by number have as many rules each
+    for port, head in zip(rules.view, rules.heads, strict=True):
+        count += len(head.nat) + len(head.filter)
+        is_alike = rules.view.has_endpoints_everywhere(port)
+        if not is_alike or alike is None:
+            body = len(rules.body(port).rules)
+            alike = body if is_alike else alike
+        else:
+            body = alike
+        count += body
+    return count
 
 
-def _stale_chains(bodies: dict[str, Body], known: dict[str, Body]) -> list[str]:
-    active = {chain for body in bodies.values() for chain in body.chains}
-    return sorted({chain for body in known.values() for chain in body.chains} - active)
+_Signature = tuple["PortView", "Endpoints | None"]
+
+
+def _signature(rules: IptablesRules, port: PortView) -> _Signature:
+    """What a port's chains follow from."""
+    return port, rules.endpoints(port)
+
+
+def _signatures(rules: IptablesRules) -> dict[str, _Signature]:
+    return {port.name: _signature(rules, port) for port in rules.view}
+
+
+def _stale_chains(rules: IptablesRules, before: IptablesRules, known: dict[str, _Signature]) -> list[str]:
+    """Chains of Services that are gone or have changed, and that nobody needs now."""
+    now = {port.name: port for port in rules.view}
+    stale: set[str] = set()
+    for name, signature in known.items():
+        if name not in now:
+            stale |= _chains([before.body(signature[0])])
+        elif signature != _signature(rules, now[name]):
+            stale |= _chains([before.body(signature[0])]) - _chains([rules.body(now[name])])
+    return sorted(stale)
+
+
+def _chains(bodies: Iterable[Body]) -> set[str]:
+    return {chain for body in bodies for chain in body.chains}
 
 
 def _table(name: str, chains: list[str], rules: list[str]) -> Iterator[str]:

@@ -138,7 +138,7 @@ class FleetLoops(Collection["Entry"]):
                     yield (endpoint.address, self._fleet.protocol, endpoint.port, endpoint.address)
 
     def __contains__(self, entry: object) -> bool:
-        if not isinstance(entry, tuple) or len(entry) != 4 or entry[0] != entry[3]:  # noqa: PLR2004 - as above
+        if not isinstance(entry, tuple) or len(entry) != 4 or entry[0] != entry[3]:
             return False
         if entry[1:3] != (self._fleet.protocol, TARGET_PORT):
             return False

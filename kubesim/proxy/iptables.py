@@ -10,8 +10,9 @@ from kubesim.kernel.netfilter.chain import Chain
 from kubesim.kernel.netfilter.iptables import LEGACY_RULE, NFT_RULE, Table
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.netfilter.syntax import RuleText, parse_rule
+from kubesim.proxy import RuleUpdate
 from kubesim.proxy._iptables_rules import FIREWALL_CHAIN, JUMPS, IptablesRules
-from kubesim.proxy._iptables_sync import restore_text
+from kubesim.proxy._iptables_sync import restore_text, rule_count
 from kubesim.proxy._kube_proxy import KubeProxySettings, NodeView, SharedRules
 
 if TYPE_CHECKING:
@@ -58,6 +59,22 @@ class Plugin:
         restore = restore_text(IptablesRules(NodeView(self._cluster, self._settings, node, family)))
         return restore if form == "restore" else _saved(restore, is_ipv6=family == "ipv6")
 
+    def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:
+        """What the sync after a change hands to iptables-restore, which then replaces whole tables."""
+        rules = self.rules(node)
+        text = restore_text(rules, None if before is None else before.rules(node), is_partial=is_partial)
+        written = text.count("\n-A ")
+        there = rule_count(rules) + len(JUMPS)
+        if self._settings.backend == "nft":
+            operations = {"iptables_nft_restore": written}
+        else:
+            operations = {"iptables_restore": written, "iptables_replace_table": there}
+        return RuleUpdate(written, len(text), operations)
+
+    def rules(self, node: Node) -> IptablesRules:
+        """The rules of a node, Service by Service."""
+        return IptablesRules(NodeView(self._cluster, self._settings, node))
+
 
 def _saved(restore: str, *, is_ipv6: bool) -> str:
     """What is in the kernel after the jumps and the rules have been written."""
@@ -99,12 +116,15 @@ class _Chains:
                 return None
             made = {chain: Chain(chain) for chain in body.chains}
             for line in body.rules:
-                _append(made, line)
+                made[_chain_of(line)].append(RuleText(line))
             self._built |= made
         return self._built.get(name)
 
 
 def _append(chains: dict[str, Chain], line: str, destination: str | None = None) -> None:
     """Append a rule to the chain it is for: as text where its only destination is known, else read at once."""
-    chain = line[3 : line.index(" ", 3)]
-    chains[chain].append(parse_rule(line).rule if destination is None else RuleText(line, destination))
+    chains[_chain_of(line)].append(parse_rule(line).rule if destination is None else RuleText(line, destination))
+
+
+def _chain_of(line: str) -> str:
+    return line[3 : line.index(" ", 3)]

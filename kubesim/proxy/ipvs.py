@@ -14,6 +14,7 @@ from kubesim.kernel.ipvs.virtual_server import Ipvs
 from kubesim.kernel.netfilter.chain import Chain
 from kubesim.kernel.netfilter.ipset import install_ipsets
 from kubesim.kernel.netfilter.iptables import Table
+from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.netfilter.syntax import parse_rule
 from kubesim.proxy._ipvs_rules import CHAINS, JUMPS, jumps
 from kubesim.proxy._ipvs_services import NodeTables, ServiceTables
@@ -48,6 +49,7 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ("ipvsadm", "ipset", "addresses", "restore", "save")
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
         self._fleet = cluster.fleet
@@ -71,6 +73,19 @@ class Plugin:
             rule = parse_rule(f'-A {base} -m comment --comment "{comment}" -j {chain_name}').rule
             Table.of(namespace, name).chain(base).prepend(rule)
         Ipvs(namespace, lambda key: _virtual_service(tables, key), tables.bucket_sizes())
+
+    def text(self, node: Node, form: str, family: Family) -> str:
+        """Virtual services, sets, addresses or rules of a node, in one of the forms."""
+        match form:
+            case "ipvsadm":
+                return self.ipvsadm(node, family)
+            case "ipset":
+                return self.ipsets(node, family)
+            case "addresses":
+                return self.addresses(node, family)
+            case "restore":
+                return self.restore(node, family)
+        return _saved(self.restore(node, family), is_ipv6=family == "ipv6")
 
     def restore(self, node: Node, family: Family = "ipv4") -> str:
         """What a sync hands to ``iptables-restore --noflush --counters``."""
@@ -111,6 +126,16 @@ class Plugin:
                     chains[name].append(rule)
                 self._chains[text][table] = list(chains.values())
         return self._chains[text]
+
+
+def _saved(restore: str, *, is_ipv6: bool) -> str:
+    """What ``iptables-save`` prints after the jumps and the rules have been written."""
+    rules = RuleSet(is_ipv6=is_ipv6)
+    rules.restore(restore, "rules")
+    for table, base, chain, comment in JUMPS:
+        rule = parse_rule(f'-A {base} -m comment --comment "{comment}" -j {chain}').rule
+        rules.table(table)[base].prepend(rule)
+    return rules.save()
 
 
 def _virtual_service(tables: NodeTables, key: ServiceKey) -> VirtualService | None:

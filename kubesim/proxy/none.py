@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from kubesim.proxy import RuleUpdate
+
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node
     from kubesim.kernel.namespace import Namespace
@@ -34,3 +36,7 @@ class Plugin:
     def text(self, _node: Node, _form: str, _family: Family) -> str:
         """Say nothing."""
         return ""
+
+    def update(self, _node: Node, _before: Plugin | None, *, is_partial: bool) -> RuleUpdate:  # noqa: ARG002 - a protocol
+        """Write nothing."""
+        return RuleUpdate(0, 0, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kubesim.engine import Trace
     from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.scenario.planning import Planned
+    from kubesim.scenario.rule_updates import UpdateCost
     from kubesim.scenario.spec import Scenario
     from kubesim.workload import Messages
 
@@ -41,6 +42,8 @@ class Result:
         What a person should know about the input.
     messages, classes, planned, trace
         The workload, the ways of its flows, the plan and what the engine made of it.
+    update
+        What a change of the cluster makes a node write, where the scenario has one.
     """
 
     scenario: Scenario
@@ -50,6 +53,7 @@ class Result:
     classes: FlowClasses
     planned: Planned
     trace: Trace
+    update: UpdateCost | None = None
 
     @cached_property
     def transactions(self) -> pd.DataFrame:
@@ -120,6 +124,7 @@ class Result:
             "busiest_core_utilisation": float(busiest["utilisation"].max()) if len(busiest) else 0.0,
             "dropped_packets": int(self.trace.is_dropped().sum()),
             "refused_flows": sum(self.planned.refusals.values()),
+            **({} if self.update is None else asdict(self.update)),
         }
 
     @cached_property

@@ -22,6 +22,7 @@ from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
 from kubesim.scenario.planning import make_plan
 from kubesim.scenario.result import Result
+from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
@@ -75,7 +76,16 @@ def _run(scenario: Scenario) -> Result:
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
     if reuse is not None:
         notices = (*notices, reuse)
-    return Result(scenario, provenance(scenario), notices, messages, classes, planned, trace)
+    update = _update_cost(scenario, deployment.cluster, costs)
+    return Result(scenario, provenance(scenario), notices, messages, classes, planned, trace, update)
+
+
+def _update_cost(scenario: Scenario, cluster: Cluster, costs: CostSet) -> UpdateCost | None:
+    """What the scenario's change makes a node write."""
+    if scenario.update is None:
+        return None
+    proxy = proxy_class(scenario.proxy.name)
+    return update_cost(scenario.update, cluster, lambda changed: proxy(changed, scenario.proxy), costs)
 
 
 def deploy(scenario: Scenario) -> Deployment:

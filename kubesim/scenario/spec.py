@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator
@@ -15,12 +16,12 @@ from kubesim.engine import ENGINES
 from kubesim.errors import did_you_mean
 from kubesim.files import YamlDocument, parse_yaml, read_text
 from kubesim.proxy import proxy_class, proxy_names
+from kubesim.scenario.rule_updates import UpdateSpec
 from kubesim.validation import validate
 from kubesim.workload import Workload, workload_class, workload_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     CniChoice = Any
     ProxyChoice = Any
@@ -90,6 +91,9 @@ class Scenario(BaseModel):
     proxy: ProxyChoice = Field(description="how Services are programmed: a name, or a name with settings")
     traffic: TrafficChoice = Field(description="what is sent")
     hardware: Hardware = Field(default=Hardware(), description="machines and network")
+    update: UpdateSpec | None = Field(
+        default=None, description="a change of the cluster, to see what rules it makes a node write"
+    )
     costs: str = Field(default=DEFAULT_COST_SET, description="cost set: a name, or a YAML file")
     engine: str = Field(default="simpy", description="who plays the packets")
     seed: int = Field(default=1, ge=0, lt=1 << 64, description="of all random numbers")
@@ -132,4 +136,20 @@ def with_paths(scenario: Scenario, base: Path) -> Scenario:
     manifests = [base / path for path in scenario.cluster.manifests]
     costs = str(base / scenario.costs) if is_file_name(scenario.costs) else scenario.costs
     cluster = scenario.cluster.model_copy(update={"manifests": manifests})
-    return scenario.model_copy(update={"cluster": cluster, "costs": costs})
+    plugins = {name: _with_paths_of(getattr(scenario, name), base) for name in ("cni", "proxy")}
+    return scenario.model_copy(update={"cluster": cluster, "costs": costs, **plugins})
+
+
+def _with_paths_of(settings: BaseModel, base: Path) -> BaseModel:
+    """A plugin's settings with relative paths taken from ``base``."""
+    return settings.model_copy(update={name: _rebased(value, base) for name, value in settings})
+
+
+def _rebased(value: Any, base: Path) -> Any:
+    if isinstance(value, Path):
+        return base / value
+    if isinstance(value, list):
+        return [_rebased(one, base) for one in value]
+    if isinstance(value, dict):
+        return {key: _rebased(one, base) for key, one in value.items()}
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -89,3 +90,15 @@ def test_a_segment_of_a_connection_that_ipvs_does_not_know_is_not_scheduled() ->
     found = converse(deployment, cluster.pod("client-1").address, pod, 8080)
     for path in (found.first, found.established):
         assert "ipvs_service_lookup" not in operations(path), "forwarded packets do not come to INPUT"
+
+
+def test_a_million_endpoints_are_ready_at_once() -> None:
+    cluster = sized_cluster(services=100_000, endpoints=10)
+    started = time.monotonic()
+    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    client, service = cluster.pod("client-1").address, cluster.service("svc-077777")
+    first = converse(deployment, client, str(service.cluster_ip), 80).first
+    assert time.monotonic() - started < 2
+    endpoints = cluster.endpoints(service, service.ports[0])
+    assert first.packet.destination in {endpoint.address for endpoint in endpoints}
+    assert "ipvs_schedule" in operations(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ DEFAULT_TIMEOUT_S = 360
 """What ipvsadm takes where nothing is said (``DEF_SCHED``, ``-p`` without a number)."""
 
 _HIGHEST = 65535
+_PLACE = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*))(?::(?P<port>.*))?")
 _PROTOCOLS = {
     "-t": "tcp", "--tcp-service": "tcp", "-u": "udp", "--udp-service": "udp", "--sctp-service": "sctp",
 }  # fmt: skip
@@ -229,17 +231,12 @@ def _identity(options: dict[str, str]) -> tuple[ServiceKey | None, int]:
 
 def _place(text: str, option: str) -> tuple[str, int]:
     """``ADDRESS:PORT``; the port of a service may be left out."""
-    if text.startswith("["):
-        address, _, port = text[1:].partition("]")
-        port = port.removeprefix(":")
-    else:
-        address, _, port = text.partition(":")
+    matched = _PLACE.fullmatch(text)
     try:
-        address = str(ipaddress.ip_address(address))
+        address = str(ipaddress.ip_address((matched["six"] or matched["four"]) if matched else ""))
     except ValueError:
-        raise RuleSyntaxError(
-            f"{option}: {text[:60]!r} is not ADDRESS:PORT in numbers, as ipvsadm -Sn prints"
-        ) from None
+        raise RuleSyntaxError(f"{option}: {text[:60]!r} is not ADDRESS:PORT in numbers (ipvsadm -Sn)") from None
+    port = matched["port"] if matched else ""
     return address, _small(port, option) if port else 0
 
 

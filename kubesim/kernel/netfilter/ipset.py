@@ -20,6 +20,9 @@ Entry = tuple[str | int, ...]
 """What is in a set, such as ``("10.96.0.1", "tcp", 443)``: a port of a hash comes with its protocol."""
 
 _HIGHEST_PORT = 65535
+_WITHOUT_PORTS = ("icmp", "ipv6-icmp")
+"""Protocols that have a type and a code where others have a port; those stay text."""
+
 _LOOKED_AT = ("ip", "net", "port")
 """Dimensions that a packet can be held against here; a set with any other holds no packet."""
 
@@ -251,7 +254,7 @@ def _values(kind: str, text: str) -> Iterator[str | int]:
                 protocol, colon, port = part.rpartition(":")
                 if method == "hash":
                     yield protocol.lower() if colon else "tcp"
-                yield _port(port)
+                yield port if protocol.startswith(_WITHOUT_PORTS) else _port(port)
             case _:
                 yield part
 
@@ -270,10 +273,7 @@ def _range(text: str) -> str:
         raise RuleSyntaxError(f"{text!r} is not a range of addresses") from None
 
 
-def _port(text: str) -> str | int:
-    """A port; ICMP has a type and a code in its place, which stay text."""
-    if "/" in text:
-        return text
+def _port(text: str) -> int:
     port = number_of(text, "port")
     if port > _HIGHEST_PORT:
         raise RuleSyntaxError(f"{text} is not a port")

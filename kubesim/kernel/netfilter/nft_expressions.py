@@ -106,9 +106,10 @@ class ExpressionReader:
     def __init__(self, cursor: Cursor, find_set: SetFinder) -> None:
         self._cursor = cursor
         self._find_set = find_set
+        self.target: Target | None = None
 
-    def read(self) -> Match | Target:
-        """Read it: a match, or with ``vmap`` a target.
+    def read(self) -> Match | None:
+        """Read it: a match, or None if with ``vmap`` it is a target, which is then in ``target``.
 
         Raises
         ------
@@ -122,7 +123,8 @@ class ExpressionReader:
             return self._random()
         fields = read_fields(cursor)
         if cursor.take_if("vmap"):
-            return VerdictMap(fields, self._map(kinds_of(fields)))
+            self.target = VerdictMap(fields, self._map(kinds_of(fields)))
+            return None
         if cursor.is_next("map", "set", "("):
             raise UnmodelledError(fields[0].name)
         change = MarkChange()
@@ -174,7 +176,7 @@ class ExpressionReader:
         self._cursor.expect("{")
         return anonymous_set(self._cursor.block(), kinds, is_map=True)
 
-    def _random(self) -> Match | Target:
+    def _random(self) -> Match | None:
         """``numgen random mod N``, with ``vmap``, or compared with a number."""
         cursor = self._cursor
         cursor.take("numgen")
@@ -190,7 +192,8 @@ class ExpressionReader:
         numbers = [str(number) for number in range(start, start + ways)]
         if cursor.take_if("vmap"):
             verdicts = self._map(("number",))
-            return Random(tuple(verdicts.verdict((number,)) or PassOn("continue", "") for number in numbers))
+            self.target = Random(tuple(verdicts.verdict((number,)) or PassOn("continue", "") for number in numbers))
+            return None
         relation = cursor.take("a relation").text if cursor.is_next(*_COMPARISONS) else "=="
         return Likely(self._share(numbers, relation))
 
@@ -255,13 +258,13 @@ def _is_blank(item: Sequence[Token]) -> bool:
 def _element(cursor: Cursor, kinds: Sequence[str], *, is_map: bool) -> Element:
     key = None if cursor.take_if("*") else read_key(cursor, kinds)
     comment = ""
-    while not cursor.is_at_end and not cursor.is_next(":"):
+    while not cursor.has_ended() and not cursor.is_next(":"):
         comment = _element_option(cursor) or comment
     verdict = None
     if is_map:
         cursor.expect(":")
         verdict = read_verdict(cursor)
-    while not cursor.is_at_end:
+    while not cursor.has_ended():
         comment = _element_option(cursor) or comment
     return Element(key, verdict, comment)
 
@@ -277,7 +280,7 @@ def _element_option(cursor: Cursor) -> str:
         while cursor.take_if("packets", "bytes"):
             cursor.word("a number")
     elif token.is_sign("limit", "quota", "last"):
-        while not cursor.is_at_end and not cursor.is_next(":", "comment", *_ELEMENT_OPTIONS):
+        while not cursor.has_ended() and not cursor.is_next(":", "comment", *_ELEMENT_OPTIONS):
             cursor.take("a word")
     else:
         raise NftSyntaxError(f"{token.text!r} stands where an element should end", token.line)

@@ -1,4 +1,4 @@
-"""What of a packet nftables looks at: selectors such as ``ip daddr`` and ``ct state``, and values to hold against it."""
+"""What nftables looks at in a packet: selectors such as ``ip daddr``, and values to hold against them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ PROTOCOLS: Mapping[int, str] = {
     1: "icmp", 2: "igmp", 4: "ipencap", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah",
     58: "ipv6-icmp", 132: "sctp", 136: "udplite",
 }  # fmt: skip
-_OTHER_PROTOCOLS = {"icmpv6": "ipv6-icmp", "comp": "ipcomp", "vrrp": "vrrp"}
+_PROTOCOL_NAMES = {name: name for name in PROTOCOLS.values()} | {
+    "icmpv6": "ipv6-icmp",
+    "comp": "ipcomp",
+    "vrrp": "vrrp",
+}
 _HIGHEST = {"port": 0xFFFF, "mark": 0xFFFFFFFF, "number": 0xFFFFFFFF}
 _NAME = re.compile(r"[A-Za-z][\w.+/-]*")
 _ADDRESS_CHARACTERS = re.compile(r"[0-9A-Fa-f.:]+")
@@ -190,15 +194,20 @@ def value_of(kind: str, text: str) -> Value:
 def _read_address(_kind: str, text: str) -> Value:
     first, dash, last = text.partition("-")
     try:
-        if dash:
-            return _interval(address_number(first), address_number(last), text)
-        if "/" not in text:
-            return str(ipaddress.ip_address(text))
-        network = ipaddress.ip_network(text, strict=False)
+        if not dash:
+            return _address_or_prefix(text)
+        low, high = address_number(first), address_number(last)
     except ValueError:
         if _NAME.fullmatch(text) and not _ADDRESS_CHARACTERS.fullmatch(text):
             raise UnmodelledError(text) from None
         raise NftSyntaxError(f"{text!r} is not an address or range") from None
+    return _interval(low, high, text)
+
+
+def _address_or_prefix(text: str) -> Value:
+    if "/" not in text:
+        return str(ipaddress.ip_address(text))
+    network = ipaddress.ip_network(text, strict=False)
     if network.prefixlen == network.max_prefixlen:
         return str(network.network_address)
     return Interval(address_number(str(network[0])), address_number(str(network[-1])))
@@ -207,10 +216,10 @@ def _read_address(_kind: str, text: str) -> Value:
 def _read_protocol(_kind: str, text: str) -> Value:
     if text.isdecimal():
         return PROTOCOLS.get(int(text), text)
-    known = {**{name: name for name in PROTOCOLS.values()}, **_OTHER_PROTOCOLS}
-    if text not in known:
-        raise NftSyntaxError(f"{text!r} is not a protocol: {did_you_mean(text, known)}")
-    return known[text]
+    found = _PROTOCOL_NAMES.get(text)
+    if found is None:
+        raise NftSyntaxError(f"{text!r} is not a protocol: {did_you_mean(text, _PROTOCOL_NAMES)}")
+    return found
 
 
 def _read_number(kind: str, text: str) -> Value:

@@ -109,7 +109,7 @@ class MarkChange:
         return (mark & self.kept) ^ self.flipped
 
     def then(self, operator: str, number: int) -> MarkChange:
-        """This, then ``and``, ``or`` or ``xor`` with a number."""
+        """What this is, followed by ``and``, ``or`` or ``xor`` with a number."""
         if operator in ("and", "&"):
             return MarkChange(self.kept & number, self.flipped & number)
         if operator in ("or", "|"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kubesim.errors import did_you_mean
 from kubesim.kernel.netfilter.hooks import Hook
-from kubesim.kernel.netfilter.nft_expressions import read_elements, read_fields
+from kubesim.kernel.netfilter.nft_expressions import Element, read_elements, read_fields
 from kubesim.kernel.netfilter.nft_fields import KINDS_OF_TYPES, UnmodelledError
 from kubesim.kernel.netfilter.nft_sets import NftSet
 from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError, Token, statements, tokens_of
@@ -62,6 +62,7 @@ class NftTableText:
     sets: dict[str, NftSetText] = field(default_factory=dict)
 
 
+_Object = TypeVar("_Object")
 Tables = dict[tuple[str, str], NftTableText]
 
 
@@ -196,7 +197,7 @@ def _name_of_table(cursor: Cursor) -> tuple[str, str]:
     return family, cursor.word("the name of a table")
 
 
-def _existing[Kind](objects: dict[str, Kind], cursor: Cursor, what: str) -> Kind:
+def _existing(objects: dict[str, _Object], cursor: Cursor, what: str) -> _Object:
     line = cursor.line
     name = cursor.word(f"the name of a {what}")
     found = objects.get(name)
@@ -212,14 +213,14 @@ def _some(tokens: list[Token], what: str, line: int) -> list[Token]:
 
 
 def _end(cursor: Cursor) -> None:
-    if not cursor.is_at_end:
+    if not cursor.has_ended():
         token = cursor.peek()
         raise NftSyntaxError(f"{token.text!r} stands where nothing should", token.line)
 
 
 def _block(cursor: Cursor, words: list[Token]) -> list[list[Token]]:
     """The statements in the braces that come next, if any do; nothing may follow."""
-    if cursor.is_at_end:
+    if cursor.has_ended():
         return []
     cursor.expect("{")
     cursor.block()
@@ -297,7 +298,7 @@ def _set(name: str, inner: list[list[Token]], kind: Token) -> NftSet:
         first = cursor.take("a property")
         if first.is_sign("type", "typeof"):
             kinds = _kinds(cursor, first)
-            if is_map and not cursor.is_at_end:
+            if is_map and not cursor.has_ended():
                 cursor.expect(":")
                 is_map = cursor.is_next("verdict")
         elif first.is_sign("flags"):
@@ -328,7 +329,7 @@ def _kinds(cursor: Cursor, first: Token) -> tuple[str, ...]:
             return tuple(one.kind for one in read_fields(cursor))
         except UnmodelledError:
             found = ["text"]
-            while not cursor.is_at_end and not cursor.is_next(":"):
+            while not cursor.has_ended() and not cursor.is_next(":"):
                 found += ["text"] * cursor.take("a type").is_sign(".")
             return tuple(found)
     kinds = [KINDS_OF_TYPES.get(cursor.word("a type"), "text")]
@@ -342,7 +343,7 @@ def _add_elements(members: NftSet, tokens: list[Token]) -> None:
         members.add(*element)
 
 
-def _elements(members: NftSet, tokens: list[Token], *, is_map: bool) -> list:
+def _elements(members: NftSet, tokens: list[Token], *, is_map: bool) -> list[Element]:
     line = tokens[0].line if tokens else None
     try:
         return read_elements(tokens, members.kinds, is_map=is_map)

@@ -68,52 +68,53 @@ class _RuleReader:
         self._cursor = cursor
         self._find_set = find_set
         self._matches: list[Match] = []
-        self._target: Target | None = None
-        self._note = ""
 
     def read(self) -> Rule:
+        """Read all words."""
         cursor = self._cursor
-        if cursor.is_at_end:
+        target: Target | None = None
+        if cursor.has_ended():
             raise NftSyntaxError("a rule is empty")
-        while not cursor.is_at_end:
-            if cursor.take_if("comment"):
-                self._note = cursor.word("a comment")
-            elif self._target is not None:
-                token = cursor.peek()
-                raise NftSyntaxError(f"{token.text!r} stands behind the verdict", token.line)
-            else:
-                self._take()
-        return Rule(self._target, matches=tuple(self._matches), note=self._note)
+        while target is None and not cursor.has_ended() and not cursor.is_next("comment"):
+            target = self._take()
+        note = cursor.word("a comment") if cursor.take_if("comment") else ""
+        if not cursor.has_ended():
+            token = cursor.peek()
+            place = "comment" if target is None else "verdict"
+            raise NftSyntaxError(f"{token.text!r} stands behind the {place}", token.line)
+        return Rule(target, matches=tuple(self._matches), note=note)
 
-    def _take(self) -> None:
-        token = self._cursor.peek()
+    def _take(self) -> Target | None:
+        """Take an expression or statement; the target, if it is one."""
+        cursor, token = self._cursor, self._cursor.peek()
         if token.is_sign(*VERDICTS):
-            self._target = read_verdict(self._cursor)
-        elif not token.is_quoted and token.text in _TARGETS:
-            self._cursor.take("a target")
-            self._target = _TARGETS[token.text](self._cursor)
-        elif token.is_sign(*_STATEMENTS):
+            return read_verdict(cursor)
+        if not token.is_quoted and token.text in _TARGETS:
+            cursor.take("a target")
+            return _TARGETS[token.text](cursor)
+        if token.is_sign(*_STATEMENTS):
             self._statement()
-        elif token.is_sign(*_SELECTORS) or (not token.is_quoted and token.text.startswith("@")):
-            self._expression()
-        else:
-            raise NftSyntaxError(
-                f"{token.text!r} begins no expression: {did_you_mean(token.text, _STARTERS)}", token.line
-            )
+            return None
+        if token.is_sign(*_SELECTORS) or (not token.is_quoted and token.text.startswith("@")):
+            return self._expression()
+        hint = did_you_mean(token.text, _STARTERS)
+        raise NftSyntaxError(f"{token.text!r} begins no expression: {hint}", token.line)
 
-    def _expression(self) -> None:
+    def _expression(self) -> Target | None:
         """Take an expression; one that is not modelled is kept by name."""
         start = self._cursor.position
         try:
-            if not self._sets_the_mark():
-                found = ExpressionReader(self._cursor, self._find_set).read()
-                if hasattr(found, "act"):
-                    self._target = found
-                else:
-                    self._matches.append(found)
+            if self._sets_the_mark():
+                return None
+            reader = ExpressionReader(self._cursor, self._find_set)
+            match = reader.read()
         except UnmodelledError:
             self._cursor.position = start
             self._unmodelled()
+            return None
+        if match is not None:
+            self._matches.append(match)
+        return reader.target
 
     def _sets_the_mark(self) -> bool:
         """Take ``meta mark set …`` if it comes; whether it did."""
@@ -187,7 +188,7 @@ class _RuleReader:
         first = cursor.take("an expression")
         words, depth = [first.text], 0
         stops = _STARTERS
-        while not cursor.is_at_end:
+        while not cursor.has_ended():
             token = cursor.peek()
             is_stop = not token.is_quoted and token.text in stops and len(words) > _words_of_name(first.text)
             if is_stop and not depth:
@@ -211,7 +212,7 @@ def _reject(cursor: Cursor) -> Target:
     if not cursor.take_if("with"):
         return Reject()
     words = [cursor.word("a reason")]
-    while not cursor.is_at_end and not cursor.is_next("comment"):
+    while not cursor.has_ended() and not cursor.is_next("comment"):
         words.append(cursor.word("a reason"))
     return Reject("-".join(word for word in words if word != "type"))
 
@@ -237,7 +238,7 @@ def _nat_address(cursor: Cursor) -> tuple[str, int | None, str]:
         if words[-1] == ":":
             words.append(cursor.word("a port"))
     address, port = _split_address(words[0], token.line)
-    if address is None or (not cursor.is_at_end and not cursor.is_next("comment")):
+    if address is None or (not cursor.has_ended() and not cursor.is_next("comment")):
         cursor.rest()
         return "", None, " ".join(words)
     return address, port, words[0]
@@ -284,7 +285,7 @@ def _redirect(cursor: Cursor) -> Target:
 def _nat_words(cursor: Cursor) -> list[str]:
     """``[to :PORT] [random,persistent]``, word by word."""
     words: list[str] = []
-    while not cursor.is_at_end and not cursor.is_next("comment"):
+    while not cursor.has_ended() and not cursor.is_next("comment"):
         token = cursor.take("an option")
         if token.is_sign("to"):
             cursor.take_if(":")

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _TOKEN = re.compile(
-    r'"(?P<quoted>[^"\n]*)"'
-    r"|(?P<left_out>\#[^\n]*|\\\n|[^\S\n]+)"
+    r'(?P<word>[^\s{};,()"=!<>&|^\#\\]+)'
+    r"|(?P<blank>[^\S\n]+|\#[^\n]*)"
     r"|(?P<sign>\n|[{};,()]|[=!<>]=|<<|>>|[=!<>&|^])"
-    r'|(?P<word>[^\s{};,()"=!<>&|^\#]+)'
+    r'|"(?P<quoted>[^"\n]*)"'
+    r"|(?P<joint>\\[^\S\n]*\n)"
+    r"|(?P<bad>.)"
 )
 
 SEPARATORS = ("\n", ";")
+_SIGNS = frozenset("\n{};,()=!<>&|^") | {"==", "!=", "<=", ">=", "<<", ">>"}
 
 
 class NftSyntaxError(RuleSyntaxError):
@@ -54,23 +57,24 @@ def tokens_of(text: str) -> list[Token]:
     Raises
     ------
     NftSyntaxError
-        If a quote is not closed.
+        If a quote is not closed, or a sign is none of nft's.
     """
     found: list[Token] = []
-    position, line = 0, 1
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise NftSyntaxError("a quote is not closed", line)
-        position = match.end()
-        kind, part = match.lastgroup, match.group()
-        if kind == "quoted":
-            found.append(Token(part[1:-1], line, is_quoted=True))
-        elif kind == "word" and part.endswith(":") and ":" not in part[:-1] and len(part) > 1:
+    line = 1
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup
+        if kind == "blank":
+            continue
+        part = match.group()
+        if kind == "word" and part[-1] == ":" and len(part) > 1 and ":" not in part[:-1]:
             found += [Token(part[:-1], line), Token(":", line)]
-        elif kind != "left_out":
+        elif kind == "quoted":
+            found.append(Token(part[1:-1], line, is_quoted=True))
+        elif kind == "bad":
+            raise NftSyntaxError("a quote is not closed" if part == '"' else f"{part!r} means nothing here", line)
+        elif kind != "joint":
             found.append(Token(part, line))
-        line += part.count("\n")
+        line += part == "\n" or kind == "joint"
     return found
 
 
@@ -85,15 +89,15 @@ def statements(tokens: Iterable[Token]) -> Iterator[list[Token]]:
     found: list[Token] = []
     opened: list[Token] = []
     for token in tokens:
-        if not opened and token.is_sign(*SEPARATORS):
+        if not opened and not token.is_quoted and token.text in SEPARATORS:
             if found:
                 yield found
-            found = []
+                found = []
             continue
         found.append(token)
-        if token.is_sign("{"):
+        if token.text == "{" and not token.is_quoted:
             opened.append(token)
-        elif token.is_sign("}"):
+        elif token.text == "}" and not token.is_quoted:
             if not opened:
                 raise NftSyntaxError("'}' stands where nothing is open", token.line)
             opened.pop()
@@ -121,11 +125,10 @@ class Cursor:
     """
 
     def __init__(self, tokens: Iterable[Token]) -> None:
-        self._tokens = [token for token in tokens if not token.is_sign("\n")]
+        self._tokens = [token for token in tokens if token.text != "\n"]
         self.position = 0
 
-    @property
-    def is_at_end(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether nothing is left."""
         return self.position >= len(self._tokens)
 
@@ -152,7 +155,7 @@ class Cursor:
         NftSyntaxError
             If nothing is left.
         """
-        if self.is_at_end:
+        if self.has_ended():
             raise NftSyntaxError(f"{what} is missing at the end", self.line)
         self.position += 1
         return self._tokens[self.position - 1]
@@ -166,7 +169,7 @@ class Cursor:
             If it is a sign.
         """
         token = self.take(what)
-        if not token.is_quoted and _is_sign(token.text):
+        if not token.is_quoted and token.text in _SIGNS:
             raise NftSyntaxError(f"{token.text!r} stands where {what} should", token.line)
         return token.text
 
@@ -206,11 +209,6 @@ class Cursor:
         """All that is left; it is taken."""
         start, self.position = self.position, len(self._tokens)
         return self._tokens[start:]
-
-
-def _is_sign(text: str) -> bool:
-    match = _TOKEN.fullmatch(text)
-    return match is not None and match.lastgroup == "sign"
 
 
 def split_at_commas(tokens: Iterable[Token]) -> Iterator[list[Token]]:
