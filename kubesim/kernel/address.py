@@ -56,9 +56,9 @@ class Prefix:
         self._mask = int(mask) | above
         self._network = address_number(address) & self._mask
         self.length = int(mask).bit_count()
-        first = str(ipaddress.ip_address(int(mask) & int(ipaddress.ip_address(address))))
         if type(ipaddress.ip_address(address)) is not type(mask):
             raise ValueError(f"{address} and {mask} are of different families")
+        first = str(type(mask)(int(mask) & int(ipaddress.ip_address(address))))
         if int(mask) == (1 << bits) - (1 << (bits - self.length)):
             self.text = f"{first}/{self.length}"
         else:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kubesim.kernel.ipvs.ipvsadm import ServerRecord, ServiceRecord, place_text
 from kubesim.kernel.ipvs.virtual_server import ServiceKey
-from kubesim.kernel.netfilter.ipset import IpSet
+from kubesim.kernel.netfilter.ipset import IpSet, entry_text
 from kubesim.proxy import _ipvs_sets as sets
 from kubesim.proxy._ipvs_fleet import FleetAddressEntries, FleetLoops, FleetPlaces, FleetServices, Joined
 from kubesim.proxy._ipvs_rules import IpvsRules
@@ -125,6 +125,19 @@ class ServiceTables:
             self.entries[local].add((number,))
 
 
+@dataclass
+class Changes:
+    """How often each operation is done to bring sets, servers and addresses to what is wanted."""
+
+    operations: dict[str, int] = field(default_factory=dict)
+    text_bytes: int = 0
+
+    def count(self, operation: str, line_bytes: int, times: int = 1) -> None:
+        """Do an operation so many times, each with a line of text."""
+        self.operations[operation] = self.operations.get(operation, 0) + times
+        self.text_bytes += line_bytes * times
+
+
 class NodeTables:
     """What one node has: sets, virtual services, bound addresses, rules.
 
@@ -193,6 +206,42 @@ class NodeTables:
         sizes = Counter({} if self.fleet is None else self.fleet.addresses.bucket_sizes())
         sizes.update(key.bucket for key in self._given_keys())
         return dict(sizes)
+
+    def changes(self, before: NodeTables | None) -> Changes:
+        """What has to be added and removed since another sync, or all where there was none."""
+        changed = self.lines() ^ (set() if before is None else before.lines())
+        found = Changes()
+        for operation, line in changed:
+            found.count(operation, len(line) + 1)
+        fleet, known = self.fleet, None if before is None else before.fleet
+        if fleet is not None and (known is None or known.fleet != fleet.fleet):
+            self._count_fleet(fleet, found)
+        return found
+
+    def lines(self) -> set[tuple[str, str]]:
+        """What is given one by one, as lines, each with the operation that writes it."""
+        given = NodeTables(self._tables, self._node, None, self._scheduler)
+        lines = {("ipset_update", line) for ipset in given.ipsets() for line in ipset.save().splitlines()}
+        lines |= {("ipvs_update", line) for record in given.records() for line in record.save().splitlines()}
+        return lines | {("address_update", address) for address in given.addresses}
+
+    def _count_fleet(self, fleet: FleetServices, found: Changes) -> None:
+        """Count what is made by number, by its first lines; all are about as long."""
+        first = next(fleet.keys())
+        record = self.record(first)
+        lines = [] if record is None else record.save().splitlines()
+        for line in lines:
+            found.count("ipvs_update", len(line) + 1, len(fleet.addresses))
+        found.count("address_update", len(first.address) + 1, len(fleet.addresses))
+        for name, entries in (
+            (sets.CLUSTER_IP, FleetPlaces(fleet)),
+            (sets.IPVS_IPS, FleetAddressEntries(fleet.addresses)),
+            (sets.LOOP_BACK, FleetLoops(fleet.fleet, self._node.name)),
+        ):
+            entry = next(iter(entries), None)
+            if entry is not None:
+                line = f"add {name} {entry_text(sets.SETS[name].kind, entry)}"
+                found.count("ipset_update", len(line) + 1, len(entries))
 
     def _given_keys(self) -> Iterable[ServiceKey]:
         yield from self._tables.services

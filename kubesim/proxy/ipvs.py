@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from kubesim.errors import did_you_mean
+from kubesim.errors import InputError, did_you_mean
 from kubesim.kernel.dummy import Dummy
 from kubesim.kernel.ipvs.schedulers import SCHEDULERS
 from kubesim.kernel.ipvs.virtual_server import Ipvs
@@ -16,6 +16,7 @@ from kubesim.kernel.netfilter.ipset import install_ipsets
 from kubesim.kernel.netfilter.iptables import Table
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.netfilter.syntax import parse_rule
+from kubesim.proxy import RuleUpdate
 from kubesim.proxy._ipvs_rules import CHAINS, JUMPS, jumps
 from kubesim.proxy._ipvs_services import NodeTables, ServiceTables
 from kubesim.proxy._kube_proxy import KubeProxySettings, NodeView, SharedRules
@@ -85,23 +86,37 @@ class Plugin:
                 return self.addresses(node, family)
             case "restore":
                 return self.restore(node, family)
-        return _saved(self.restore(node, family), is_ipv6=family == "ipv6")
+            case "save":
+                return _saved(self.restore(node, family), is_ipv6=family == "ipv6")
+        raise InputError(f"there is no form {form!r} of ipvs: {did_you_mean(form, self.forms)}")
+
+    def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:  # noqa: ARG002 - a protocol
+        """What the sync after a change hands over: all fixed rules, and what has changed in sets and servers.
+
+        kube-proxy runs ``ipset`` once for each entry, and sends servers and addresses by netlink.
+        """
+        restore = self.restore(node)
+        changes = self.tables(node, "ipv4").changes(None if before is None else before.tables(node, "ipv4"))
+        written = restore.count("\n-A ")
+        operations = {"iptables_restore": written, "iptables_replace_table": written + len(JUMPS)}
+        rules = written + sum(changes.operations.values())
+        return RuleUpdate(rules, len(restore) + changes.text_bytes, operations | changes.operations)
 
     def restore(self, node: Node, family: Family = "ipv4") -> str:
         """What a sync hands to ``iptables-restore --noflush --counters``."""
-        return self._of(node, family).rules().restore()
+        return self.tables(node, family).rules().restore()
 
     def ipsets(self, node: Node, family: Family = "ipv4") -> str:
         """The sets, as text for ``ipset restore``: in kube-proxy's order, entries sorted."""
-        return "".join(ipset.save() for ipset in self._of(node, family).ipsets())
+        return "".join(ipset.save() for ipset in self.tables(node, family).ipsets())
 
     def ipvsadm(self, node: Node, family: Family = "ipv4") -> str:
         """The virtual services and their real servers, as ``ipvsadm -Sn`` prints them, sorted."""
-        return "".join(record.save() for record in self._of(node, family).records())
+        return "".join(record.save() for record in self.tables(node, family).records())
 
     def addresses(self, node: Node, family: Family = "ipv4") -> str:
         """The addresses on ``kube-ipvs0``, one a line, sorted as text."""
-        tables = self._of(node, family)
+        tables = self.tables(node, family)
         fleet = () if tables.fleet is None else tables.fleet.addresses
         return "".join(f"{address}\n" for address in sorted([*tables.addresses, *fleet]))
 
@@ -110,7 +125,8 @@ class Plugin:
         """The calls of ``iptables`` before the restore, one a line: chains, and jumps that are put in front."""
         return jumps()
 
-    def _of(self, node: Node, family: Family) -> NodeTables:
+    def tables(self, node: Node, family: Family = "ipv4") -> NodeTables:
+        """Virtual services, sets, addresses and rules of a node."""
         tables = ServiceTables(NodeView(self._given, self._settings, node, family))
         return NodeTables(tables, node, self._fleet if family == "ipv4" else None, self._settings.scheduler)
 

@@ -85,6 +85,8 @@ def ends(text: str, **changes: Any) -> Target | None:
         "ip saddr . tcp dport { 10.244.0.0/16 . 1-100, 1.2.3.4 . 5 }",
         "tcp dport { * }",
         "ct state new",
+        "ct state 0x2,0x8",
+        "fib daddr type { 1, 3 }",
         "ct state established,new",
         "ct state { new, related }",
         "ct state != established",

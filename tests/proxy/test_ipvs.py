@@ -7,7 +7,9 @@ from collections import Counter
 
 import pytest
 
+from kubesim.cluster import Cluster
 from kubesim.kernel.walk import Path
+from kubesim.proxy.ipvs import Plugin, Settings
 from tests.clusters import converse, deploy, operations, rules, sized_cluster
 
 
@@ -102,3 +104,20 @@ def test_a_million_endpoints_are_ready_at_once() -> None:
     endpoints = cluster.endpoints(service, service.ports[0])
     assert first.packet.destination in {endpoint.address for endpoint in endpoints}
     assert "ipvs_schedule" in operations(first)
+
+
+def test_a_sync_writes_all_rules_and_what_has_changed() -> None:
+    def plugin(cluster: Cluster) -> Plugin:
+        return Plugin(cluster, Settings())
+
+    before, after = (sized_cluster(services=count, endpoints=2, endpoint_nodes=["node-2"]) for count in (0, 3))
+    node = after.node("node-2")
+    rules_written = plugin(after).restore(node).count("\n-A ")
+    nothing = plugin(after).update(node, plugin(after), is_partial=True)
+    assert nothing.rules == rules_written
+    assert nothing.operations == {"iptables_restore": rules_written, "iptables_replace_table": rules_written + 9}
+    more = plugin(after).update(node, plugin(before), is_partial=True).operations
+    # Of each Service: its place, its address and two endpoints in sets; itself and two servers; an address to bind.
+    assert (more["ipset_update"], more["ipvs_update"], more["address_update"]) == (3 * 4, 3 * 3, 3)
+    start = plugin(after).update(node, None, is_partial=False).operations
+    assert start["ipset_update"] == 17 + 3 * 4, "sets are made too"

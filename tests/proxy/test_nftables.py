@@ -13,8 +13,9 @@ from kubesim.cluster.records import Node
 from kubesim.errors import InputError
 from kubesim.kernel.namespace import Host, Namespace
 from kubesim.kernel.netfilter.hooks import Hook, HookCall
-from kubesim.kernel.netfilter.nft_matches import InNftSet
+from kubesim.kernel.netfilter.nft_matches import InNftSet, VerdictMap
 from kubesim.kernel.netfilter.nft_ruleset import read_nft
+from kubesim.kernel.netfilter.rule import Rule
 from kubesim.kernel.netfilter.targets import DestinationNat
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance
@@ -25,6 +26,7 @@ from kubesim.proxy.nftables import Plugin, Settings
 from tests.clusters import cluster_of, converse, deploy, sized_cluster
 from tests.kubeproxy_examples import Example, each_example
 from tests.proxy.nft_packets import all_fates
+from tests.real_nft import real_nft
 
 
 def proxy_of(example: Example, cluster: Cluster | None = None) -> Plugin:
@@ -333,6 +335,39 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         rules = read_nft(proxy.text(NODE, "nft", family), "text")  # type: ignore[arg-type]
         assert not rules.unmodelled()
         assert len(rules.table(name, "kube-proxy").bases) == 8
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"masquerade_all": True, "node_port_addresses": ["0.0.0.0/0", "::/0"]},
+        {"detect_local_mode": "InterfaceNamePrefix", "interface_name_prefix": "cali"},
+    ],
+)
+def test_the_real_nft_takes_what_is_written(settings: dict[str, object], tmp_path: Path) -> None:
+    proxy = everything(tmp_path, **settings)
+    texts = [proxy.text(NODE), proxy.text(NODE, family="ipv6")]
+    with real_nft() as nft:
+        for text in texts:
+            nft.load(text)
+        listed = read_nft(nft.listed(), "nft list")
+    for text in texts:
+        ((key, written),) = read_nft(text, "text").tables.items()
+        there = listed.table(*key)
+        assert there.bases == written.bases
+        assert {name: len(members) for name, members in there.sets.items()} == {
+            name: len(members) for name, members in written.sets.items()
+        }
+        assert [_seen(*one) for one in there.rules()] == [_seen(*one) for one in written.rules()]
+
+
+def _seen(chain: str, rule: Rule) -> tuple[str, int, str, str, str]:
+    """What of a rule is the same however the members of its sets are sorted."""
+    target = type(rule.target).__name__ if isinstance(rule.target, VerdictMap) else str(rule.target)
+    kinds = " ".join(type(match).__name__ for match in rule.matches)
+    return chain, len(rule.matches), kinds, target, rule.note
 
 
 def test_there_is_one_form(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def quoted(text: str) -> str:
 
 def in_quotes(text: str) -> str:
     """A text in quotes, with what would end them escaped."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
     return f'"{escaped}"'
 
 

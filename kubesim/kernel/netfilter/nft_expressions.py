@@ -51,11 +51,12 @@ class SetFinder(Protocol):
 
 
 class Element(NamedTuple):
-    """One element as it is written in a set; a key of None is ``*``."""
+    """One element as it is written in a set, and its line; a key of None is ``*``."""
 
     key: tuple[Value, ...] | None
     verdict: Target | None
     comment: str
+    line: int | None
 
 
 def read_fields(cursor: Cursor) -> tuple[Field, ...]:
@@ -234,7 +235,7 @@ def anonymous_set(tokens: Iterable[Token], kinds: Sequence[str], *, is_map: bool
     """What stands in braces in a rule."""
     found = NftSet("", kinds, is_map=is_map)
     for element in read_elements(tokens, kinds, is_map=is_map):
-        found.add(*element)
+        found.add(element.key, element.verdict, element.comment)
     return found
 
 
@@ -256,8 +257,8 @@ def _is_blank(item: Sequence[Token]) -> bool:
 
 
 def _element(cursor: Cursor, kinds: Sequence[str], *, is_map: bool) -> Element:
+    line, comment = cursor.line, ""
     key = None if cursor.take_if("*") else read_key(cursor, kinds)
-    comment = ""
     while not cursor.has_ended() and not cursor.is_next(":"):
         comment = _element_option(cursor) or comment
     verdict = None
@@ -266,7 +267,7 @@ def _element(cursor: Cursor, kinds: Sequence[str], *, is_map: bool) -> Element:
         verdict = read_verdict(cursor)
     while not cursor.has_ended():
         comment = _element_option(cursor) or comment
-    return Element(key, verdict, comment)
+    return Element(key, verdict, comment, line)
 
 
 def _element_option(cursor: Cursor) -> str:

@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 
 Getter = Callable[["Probe", "State"], "str | int | None"]
 
-STATES = ("new", "established", "related", "invalid", "untracked")
-STATUSES = ("expected", "seen-reply", "assured", "confirmed", "snat", "dnat", "dying")
+WORDS: Mapping[str, Mapping[str, int]] = {
+    "state": {"invalid": 1, "established": 2, "related": 4, "new": 8, "untracked": 64},
+    "status": {
+        "expected": 1, "seen-reply": 2, "assured": 4, "confirmed": 8, "snat": 16, "dnat": 32, "dying": 512,
+    },
+    "type": {
+        "unspec": 0, "unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6,
+        "unreachable": 7, "prohibit": 8,
+    },
+    "family": {"ipv4": 2, "ipv6": 10},
+}  # fmt: skip
+"""Words for values, and the numbers that ``nft -n`` prints in their place."""
+
 PROTOCOLS: Mapping[int, str] = {
     1: "icmp", 2: "igmp", 4: "ipencap", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah",
     58: "ipv6-icmp", 132: "sctp", 136: "udplite",
@@ -32,6 +43,7 @@ _PROTOCOL_NAMES = {name: name for name in PROTOCOLS.values()} | {
     "vrrp": "vrrp",
 }
 _HIGHEST = {"port": 0xFFFF, "mark": 0xFFFFFFFF, "number": 0xFFFFFFFF}
+_NUMBER = re.compile(r"0x[0-9A-Fa-f]{1,8}|[1-9]\d{0,9}|0")
 _NAME = re.compile(r"[A-Za-z][\w.+/-]*")
 _ADDRESS_CHARACTERS = re.compile(r"[0-9A-Fa-f.:]+")
 
@@ -256,9 +268,12 @@ def _interval(first: int, last: int, text: str) -> Interval:
 
 
 def _read_word(kind: str, text: str) -> Value:
-    known = STATES if kind == "state" else STATUSES
+    known = WORDS[kind]
+    number = int(text, 0) if _NUMBER.fullmatch(text) else None
+    if number is not None and number in known.values():
+        return next(word for word, value in known.items() if value == number)
     if text not in known:
-        raise NftSyntaxError(f"{text!r} is not a {kind} of connections: {did_you_mean(text, known)}")
+        raise NftSyntaxError(f"{text!r} is not a {kind}: {did_you_mean(text, known)}")
     return text
 
 
@@ -270,6 +285,8 @@ _READERS: Mapping[str, Callable[[str, str], Value]] = {
     "number": _read_number,
     "state": _read_word,
     "status": _read_word,
+    "type": _read_word,
+    "family": _read_word,
 }
 
 

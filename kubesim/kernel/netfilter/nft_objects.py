@@ -12,6 +12,7 @@ from kubesim.kernel.netfilter.nft_expressions import Element, read_elements, rea
 from kubesim.kernel.netfilter.nft_fields import KINDS_OF_TYPES, UnmodelledError
 from kubesim.kernel.netfilter.nft_sets import NftSet
 from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError, Token, statements, tokens_of
+from kubesim.kernel.netfilter.targets import Goto, Jump
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,10 +47,11 @@ class NftChainText:
 
 @dataclass(slots=True)
 class NftSetText:
-    """A set or map, and the line it is declared in."""
+    """A set or map, the line it is declared in, and the lines in which its elements first name a chain."""
 
     members: NftSet
     line: int
+    lines_of_chains: dict[str, int | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -104,7 +106,9 @@ class _ObjectReader:
         token = cursor.take("what to add")
         if token.is_sign("table"):
             self._table(cursor, words)
-        elif token.is_sign("rule"):
+        elif token.is_sign("rule", *FAMILIES):
+            if token.text != "rule":  # which may be left out
+                cursor.position -= 1
             table = self._existing(cursor)
             chain = _existing(table.chains, cursor, "chain")
             while cursor.take_if("handle", "position", "index"):
@@ -113,7 +117,7 @@ class _ObjectReader:
             chain.rules.insert(0 if is_first else len(chain.rules), rule)
         elif token.is_sign("element"):
             table = self._existing(cursor)
-            members = _existing(table.sets, cursor, "set").members
+            members = _existing(table.sets, cursor, "set")
             cursor.expect("{")
             _add_elements(members, cursor.block())
             _end(cursor)
@@ -173,8 +177,8 @@ class _ObjectReader:
             table = self._existing(cursor)
             members = _existing(table.sets, cursor, "set").members
             cursor.expect("{")
-            for key, _, _ in _elements(members, cursor.block(), is_map=False):
-                members.remove(key)
+            for element in _elements(members, cursor.block(), is_map=False):
+                members.remove(element.key)
         else:
             raise NftSyntaxError(
                 f"{command} {token.text}: only whole objects and elements can be taken out", token.line
@@ -237,7 +241,7 @@ def _declare(table: NftTableText, kind: Token, cursor: Cursor, words: list[Token
     if kind.text != "chain":
         declared = _set(name, inner, kind)
         if name not in table.sets:
-            table.sets[name] = NftSetText(declared, kind.line)
+            table.sets[name] = declared
         return
     chain = table.chains.setdefault(name, NftChainText())
     for statement in inner:
@@ -288,7 +292,7 @@ def _known(cursor: Cursor, what: str, known: Iterable[str]) -> str:
     return word
 
 
-def _set(name: str, inner: list[list[Token]], kind: Token) -> NftSet:
+def _set(name: str, inner: list[list[Token]], kind: Token) -> NftSetText:
     """Read what a set or map is, and its elements."""
     kinds: tuple[str, ...] = ()
     is_map, is_dynamic = kind.text == "map", False
@@ -312,7 +316,7 @@ def _set(name: str, inner: list[list[Token]], kind: Token) -> NftSet:
             raise NftSyntaxError(message, first.line)
     if not kinds:
         raise NftSyntaxError(f"{kind.text} {name!r} does not say of what type it is", kind.line)
-    found = NftSet(name, kinds, is_map=is_map, is_dynamic=is_dynamic)
+    found = NftSetText(NftSet(name, kinds, is_map=is_map, is_dynamic=is_dynamic), kind.line)
     if elements is not None and (is_map or kind.text == "set"):
         _add_elements(found, elements)
     return found
@@ -338,9 +342,12 @@ def _kinds(cursor: Cursor, first: Token) -> tuple[str, ...]:
     return tuple(kinds)
 
 
-def _add_elements(members: NftSet, tokens: list[Token]) -> None:
+def _add_elements(given: NftSetText, tokens: list[Token]) -> None:
+    members = given.members
     for element in _elements(members, tokens, is_map=members.is_map):
-        members.add(*element)
+        members.add(element.key, element.verdict, element.comment)
+        if isinstance(element.verdict, Jump | Goto):
+            given.lines_of_chains.setdefault(element.verdict.chain, element.line)
 
 
 def _elements(members: NftSet, tokens: list[Token], *, is_map: bool) -> list[Element]:

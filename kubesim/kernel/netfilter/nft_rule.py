@@ -8,7 +8,7 @@ from kubesim.errors import did_you_mean
 from kubesim.kernel.netfilter.nft_expressions import BIT_OPERATORS, ExpressionReader, SetFinder, read_fields
 from kubesim.kernel.netfilter.nft_fields import UnmodelledError, number_of, value_of
 from kubesim.kernel.netfilter.nft_matches import MarkChange, Unmodelled, Untrack, UpdateSet
-from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError, tokens_of
+from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError, Token, tokens_of
 from kubesim.kernel.netfilter.nft_verdicts import VERDICTS, read_verdict
 from kubesim.kernel.netfilter.rule import Rule
 from kubesim.kernel.netfilter.targets import DestinationNat, Masquerade, Redirect, Reject, SourceNat, Target
@@ -185,27 +185,37 @@ class _RuleReader:
     def _unmodelled(self) -> None:
         """Keep the words up to the next expression or statement."""
         cursor = self._cursor
-        first = cursor.take("an expression")
-        words, depth = [first.text], 0
-        stops = _STARTERS
+        named = _words_of_name(cursor)
+        words, depth, stops = [_written(cursor.take("an expression"))], 0, _STARTERS
         while not cursor.has_ended():
             token = cursor.peek()
-            is_stop = not token.is_quoted and token.text in stops and len(words) > _words_of_name(first.text)
+            is_stop = not token.is_quoted and token.text in stops and len(words) > named and words[-1] != "."
             if is_stop and not depth:
                 break
             if token.is_sign("set", "vmap", "map", "with", "to"):
                 stops = _AFTER_VALUES
             depth += token.is_sign("{", "(") - token.is_sign("}", ")")
-            words.append(f'"{token.text}"' if token.is_quoted else token.text)
-            cursor.take("a word")
-        name = " ".join(words[: _words_of_name(first.text)])
-        is_statement = first.text in _STATEMENTS or "set" in words
-        self._matches.append(Unmodelled(name, " ".join(words), holds=is_statement and "over" not in words))
+            words.append(_written(cursor.take("a word")))
+        is_statement = words[0] in _STATEMENTS or "set" in words
+        holds = is_statement and "over" not in words
+        self._matches.append(Unmodelled(" ".join(words[:named]), " ".join(words), holds))
 
 
-def _words_of_name(word: str) -> int:
-    """How many words name an expression that begins with this one."""
-    return 1 if word in _STATEMENTS or word.startswith("@") else 2
+def _words_of_name(cursor: Cursor) -> int:
+    """How many words name the expression that comes."""
+    first = cursor.peek().text
+    if first in _STATEMENTS or first.startswith("@"):
+        return 1
+    count = 2
+    if first == "fib":
+        count = 3
+        while cursor.peek(count - 1).is_sign("."):
+            count += 2
+    return count
+
+
+def _written(token: Token) -> str:
+    return f'"{token.text}"' if token.is_quoted else token.text
 
 
 def _reject(cursor: Cursor) -> Target:

@@ -17,7 +17,7 @@ from kubesim.kernel.netfilter.nftables import NftTable
 from kubesim.kernel.netfilter.targets import Goto, Jump, Random
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.netfilter.nft_sets import NftSet
@@ -149,7 +149,9 @@ def _read_table(given: NftTableText) -> NftChains:
         if chain.base is not None:
             table.bases[name] = chain.base
     for one in given.sets.values():
-        _check_chains(one.members.verdicts(), given, one.line)
+        for verdict in one.members.verdicts():
+            for to in _leads_to(verdict):
+                _check_chain(to, given, one.lines_of_chains.get(to, one.line))
     return table
 
 
@@ -159,15 +161,15 @@ def _rule(cursor: Cursor, table: NftChains, given: NftTableText) -> Rule:
         rule = read_rule(cursor, table.sets.get)
     except NftSyntaxError as error:
         raise NftSyntaxError(str(error), error.line or line) from None
-    _check_chains([rule.target], given, line)
+    if not isinstance(rule.target, VerdictMap) or not rule.target.map.name:
+        for to in _leads_to(rule.target):
+            _check_chain(to, given, line)
     return rule
 
 
-def _check_chains(targets: Iterable[Target | None], given: NftTableText, line: int | None) -> None:
-    for target in targets:
-        for name in _leads_to(target):
-            if name not in given.chains:
-                raise NftSyntaxError(f"there is no chain {name!r}: {did_you_mean(name, given.chains)}", line)
+def _check_chain(name: str, given: NftTableText, line: int | None) -> None:
+    if name not in given.chains:
+        raise NftSyntaxError(f"there is no chain {name!r}: {did_you_mean(name, given.chains)}", line)
 
 
 def _leads_to(target: Target | None) -> Iterator[str]:

@@ -1,0 +1,126 @@
+"""Commands about rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from kubesim.cli.commands import app
+from kubesim.errors import InputError
+
+KERNEL = Path(__file__).parents[1] / "kernel"
+EVERY, FOREIGN = str(KERNEL / "every-feature.yaml"), str(KERNEL / "foreign.iptables-save")
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def refused(*words: str) -> str:
+    outcome = call(*words)
+    assert isinstance(outcome.exception, InputError), outcome.output
+    assert "\n" not in str(outcome.exception)
+    return str(outcome.exception)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "start"),
+    [
+        ("iptables", "restore", "*filter\n:KUBE-SERVICES - [0:0]\n"),
+        ("iptables", "save", "*nat\n:PREROUTING ACCEPT [0:0]\n"),
+        ("nftables", "nft", "add table ip kube-proxy"),
+        ("ipvs", "ipvsadm", "-A -"),
+        ("ipvs", "ipset", "create KUBE-LOOP-BACK"),
+        ("ipvs", "restore", "*nat\n"),
+    ],
+)
+def test_rules_are_printed_in_each_form(mode: str, form: str, start: str) -> None:
+    outcome = call("rules", "-f", EVERY, "--node", "node-a", "--mode", mode, "--format", form)
+    assert outcome.exception is None, outcome.output
+    assert outcome.stdout.startswith(start)
+    assert outcome.stdout.endswith("\n")
+
+
+def test_manifests_may_follow_one_option(tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: z}\nspec: {clusterIP: 172.30.9.9, ports: [{port: 1}]}\n"
+    )
+    both = call("rules", "-f", EVERY, str(more), "--node", "node-a").stdout
+    assert both == call("rules", "-f", EVERY, "-f", str(more), "--node", "node-a").stdout
+    assert "default/z has no endpoints" in both
+
+
+def test_rules_need_a_manifest() -> None:
+    assert refused("rules") == "-f: a manifest is needed"
+    assert "cannot read nowhere.yaml" in refused("rules", "-f", "nowhere.yaml")
+
+
+def test_a_dump_is_walked_to_json() -> None:
+    words = ("--src", "203.0.113.5", "--dst", "192.168.0.2", "--proto", "tcp", "--dport", "8080")
+    outcome = call("trace", "--rules", FOREIGN, *words, "--in-interface", "eth0", "--json")
+    found = json.loads(outcome.stdout)
+    (way,) = found["outcomes"]
+    assert (way["to"], way["verdict"], way["probability"], way["masquerade"]) == ("172.17.0.2:80", "ACCEPT", 1.0, False)
+    assert way["rules_tested"] == {
+        "raw/PREROUTING": 1 + 3,
+        "mangle/FORWARD": 1,
+        "nat/PREROUTING": 1 + 2,
+        "filter/FORWARD": 1 + 1 + 2,
+        "mangle/POSTROUTING": 1,
+        "nat/POSTROUTING": 2 + 3,
+    }
+    assert any("not modelled" in notice for notice in found["notices"])
+    assert any("the node's own address" in notice for notice in found["notices"])
+
+
+def test_what_comes_in_elsewhere_fares_otherwise() -> None:
+    words = (
+        "--rules",
+        FOREIGN,
+        "--src",
+        "172.17.0.9",
+        "--dst",
+        "192.168.0.2",
+        "--dport",
+        "8080",
+        "--local",
+        "192.168.0.2",
+    )
+    found = json.loads(call("trace", *words, "--in-interface", "docker0", "--json").stdout)
+    (way,) = found["outcomes"]
+    assert (way["to"], way["verdict"]) == ("192.168.0.2:8080", "DROP")
+    (own,) = json.loads(call("trace", *words, "--hook", "OUTPUT", "--json").stdout)["outcomes"]
+    assert own["to"] == "172.17.0.2:80"
+
+
+def test_outcomes_are_shown_to_people() -> None:
+    outcome = call("trace", "--rules", FOREIGN, "--src", "203.0.113.5", "--dst", "198.51.100.1", "--dport", "25")
+    assert "REJECT" in outcome.stdout
+    assert "rejected by filter/FORWARD" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rules", FOREIGN), "--rules needs --src, --dst and --dport too"),
+        (("--rules", FOREIGN, "--src", "1.2.3.4", "--dst", "x", "--dport", "1"), "dst: 'x' is not an address"),
+        (("--rules", FOREIGN, "--src", "::1", "--dst", "1.2.3.4", "--dport", "1"), "are of different families"),
+        (
+            ("--rules", FOREIGN, "--src", "1.2.3.4", "--dst", "1.2.3.4", "--dport", "1", "--proto", "tpc"),
+            "proto: 'tpc'",
+        ),
+        (
+            ("--rules", FOREIGN, "--src", "1.2.3.4", "--dst", "1.2.3.4", "--dport", "1", "--hook", "INPUT"),
+            "--hook: there is no",
+        ),
+        (("--rules", EVERY, "--src", "1.2.3.4", "--dst", "1.2.3.4", "--dport", "1"), "line 2: "),
+        (("--rules", "nowhere", "--src", "1.2.3.4", "--dst", "1.2.3.4", "--dport", "1"), "cannot read nowhere"),
+        ((), "trace needs a scenario with --from and --to, or --rules"),
+    ],
+)
+def test_wrong_words_are_told_in_one_line(words: tuple[str, ...], message: str) -> None:
+    assert message in refused("trace", *words)
