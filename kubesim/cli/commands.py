@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kubesim.cli.exit_codes import INTERRUPTED
+from kubesim.errors import Interrupted
 
 app = typer.Typer(
     name="kubesim",
@@ -64,7 +64,7 @@ def run(
         from kubesim.report import draw_directory  # noqa: PLC0415
 
         save_result(result, out, with_packets=packets)
-        draw_directory(out)
+        draw_directory(out, show.notice)
     if as_json:
         _print_json({"summary": summary_as_json(result), "refusals": result.planned.refusals, **result.provenance})
     else:
@@ -129,7 +129,7 @@ def sweep(
     directory = out or Path("results") / description.name
     with show.progress(len(runs), description.name) as advance:
         outcome = run_sweep(description, runs, directory, workers, advance)
-    figures = draw_directory(directory) if outcome.finished else []
+    figures = draw_directory(directory, show.notice) if outcome.finished else []
     if as_json:
         _print_json(
             {
@@ -142,7 +142,7 @@ def sweep(
     else:
         show.sweep(description, directory, outcome)
     if outcome.is_interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise Interrupted(f"{outcome.finished} of {outcome.planned} runs are finished and kept in {directory}")
 
 
 @app.command()
@@ -151,9 +151,10 @@ def plot(
     as_json: JsonOption = False,
 ) -> None:
     """Draw the figures of a directory of results again, from nothing but the data in it."""
+    from kubesim.cli import show  # noqa: PLC0415
     from kubesim.report import draw_directory  # noqa: PLC0415
 
-    figures = draw_directory(directory)
+    figures = draw_directory(directory, show.notice)
     if as_json:
         _print_json({"figures": [str(figure) for figure in figures]})
     else:
