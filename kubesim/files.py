@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
 
+_DIRECTORIES = ("figures", "runs")
+_TABLES = ("runs", "breakdown", "transactions", "utilisation", "packets", "hops")
+_RESULTS = tuple(f"{table}.{ending}" for table in _TABLES for ending in ("parquet", "csv"))
+_RESULTS += ("summary.json", "scenario.json")
+"""What a run or a sweep may have left in its directory, besides the manifest, which is written over."""
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _END = object()
 
@@ -162,15 +168,13 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
             aside.unlink(missing_ok=True)
 
 
-def prepare_directory(directory: Path, owned: Sequence[str]) -> None:
-    """Make a directory for results, and clear away what an earlier run of kubesim left in it.
+def prepare_directory(directory: Path) -> None:
+    """Make a directory for results, and clear away what an earlier run or sweep left in it.
 
     Parameters
     ----------
     directory
         Where results go.
-    owned
-        Names of subdirectories that are removed.
 
     Raises
     ------
@@ -181,8 +185,10 @@ def prepare_directory(directory: Path, owned: Sequence[str]) -> None:
         is_foreign = directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).exists()
         if not is_foreign:
             directory.mkdir(parents=True, exist_ok=True)
-            for name in owned:
+            for name in _DIRECTORIES:
                 shutil.rmtree(directory / name, ignore_errors=True)
+            for name in _RESULTS:
+                (directory / name).unlink(missing_ok=True)
             handle, probe = tempfile.mkstemp(dir=directory)
             os.close(handle)
             Path(probe).unlink()

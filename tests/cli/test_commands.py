@@ -130,6 +130,22 @@ def test_run_twice_gives_the_same_bytes(scenario: Path, tmp_path: Path) -> None:
     assert written[0] == written[1]
 
 
+def test_a_used_directory_holds_nothing_of_the_run_before(scenario: Path, experiment: Path, tmp_path: Path) -> None:
+    def files() -> set[str]:
+        return {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+
+    succeed("run", scenario, "--out", tmp_path / "out")
+    fresh = files()
+    succeed("run", scenario, "--out", tmp_path / "out", "--packets")
+    succeed("run", scenario, "--out", tmp_path / "out")
+    assert files() == fresh
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    succeed("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    assert not files() & {"transactions.csv", "utilisation.parquet", "summary.json", "figures/latency.png"}
+    succeed("run", scenario, "--out", tmp_path / "out")
+    assert files() == {*fresh, "notes.txt"}
+
+
 def test_run_as_json_with_fields_changed(scenario: Path) -> None:
     found = json.loads(succeed("run", scenario, "--json", "--set", "proxy=nftables", "--set", "cluster.services=7"))
     changed = json.loads(found["scenario"])
