@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import yaml
 from kubesim.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
@@ -57,11 +57,14 @@ class YamlDocument:
         What to call it in messages, such as its path.
     data
         What is in it.
+    settings
+        Dotted fields that were set over it from outside, and what to call each.
     """
 
     place: str
     data: Any
     _root: yaml.Node | None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def line_of(self, keys: Sequence[str | int]) -> int | None:
         """The line, from 1, of the part that a path of keys and positions leads to; of as much of it as there is."""
@@ -75,11 +78,18 @@ class YamlDocument:
         return line
 
     def error(self, keys: Sequence[str | int], message: str) -> InputError:
-        """An error that names file, line and field."""
+        """An error that names file, line and field, or the setting that put the field's value over the file's."""
+        name = ".".join(str(key) for key in keys)
+        for setting, place in reversed(list(self.settings.items())):
+            if f"{name}.".startswith(f"{setting}."):
+                inner = name.removeprefix(setting).removeprefix(".")
+                return InputError(f"{place}: {inner}: {message}" if inner else f"{place}: {message}")
         line = self.line_of(keys)
         where = self.place if line is None else f"{self.place}, line {line}"
-        field = ".".join(str(key) for key in keys)
-        return InputError(f"{where}: {field}: {message}" if field else f"{where}: {message}")
+        within = [place for setting, place in self.settings.items() if f"{setting}.".startswith(f"{name}.")]
+        if within:
+            where = f"{where} (with {', '.join(within)})"
+        return InputError(f"{where}: {name}: {message}" if name else f"{where}: {message}")
 
 
 def parse_yaml(text: str, place: str) -> YamlDocument:
