@@ -78,9 +78,9 @@ def format_count(value: float) -> str:
     return f"{_digits(value / 1e9)}G"
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str = "") -> str:
     """So many of something: ``1 pod``, ``2,000 pods``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
 
 
 def _digits(value: float) -> str:
