@@ -78,10 +78,13 @@ def run(
 def trace(
     scenario: ScenarioFile,
     source: Annotated[
-        str, typer.Option("--from", metavar="POD", help="the sender: a pod, or a node", show_default=False)
+        str,
+        typer.Option(
+            "--from", metavar="POD|NODE", help="the sender: a pod, or a process on a node", show_default=False
+        ),
     ],
     target: Annotated[
-        str, typer.Option("--to", metavar="SERVICE|POD|IP[:PORT]", help="whom it calls", show_default=False)
+        str, typer.Option("--to", metavar="SERVICE|POD|NODE|IP[:PORT]", help="whom it calls", show_default=False)
     ],
     protocol: Annotated[str | None, typer.Option(help="`tcp` or `udp`; that of the Service if not given")] = None,
     size: Annotated[int, typer.Option("--bytes", min=0, max=65_000, help="payload of each packet")] = 64,

@@ -215,8 +215,10 @@ def _named(cluster: Cluster, name: str, protocol: str) -> tuple[Service, Service
     """A service port by ``NAME`` or ``NAME:PORT``, PORT being its number or name."""
     bare, _, wanted = name.partition(":")
     service = cluster.service(bare)
-    if service.cluster_ip is None:
-        raise InputError(f"Service {service.full_name} has no virtual address to send to")
+    if service.kind == "ExternalName":
+        raise InputError(
+            f"Service {service.full_name} is an ExternalName, another name in DNS: no packet goes through it"
+        )
     matching = [port for port in service.ports if port.protocol == protocol]
     if wanted:
         matching = [port for port in matching if wanted in (port.name, str(port.port))]

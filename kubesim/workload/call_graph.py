@@ -210,7 +210,7 @@ def _calls(
         for name, number in dict.fromkeys(wanted):
             service = cluster.service(name)
             ports = [port for port in service.ports if port.protocol == "tcp" and number in (None, port.port)]
-            if ports and service.cluster_ip is not None:
+            if ports and service.kind != "ExternalName":
                 found.setdefault(owner, []).append((service, ports[0]))
     return found
 

@@ -246,8 +246,13 @@ def test_bad_arguments(scenario: Path, experiment: Path, tmp_path: Path) -> None
     assert "cannot read" in fail("run", tmp_path / "missing.yaml")
     assert "cannot read" in fail("run", tmp_path)
     assert "FIELD=VALUE is needed" in fail("run", scenario, "--set", "proxy")
-    assert "there is no pod 'x'" in fail("trace", scenario, "--from", "x", "--to", "svc-07")
-    assert "there is no Service or pod 'svc-7'" in fail("trace", scenario, "--from", "client-1", "--to", "svc-7")
+    assert "there is no pod or node 'x'" in fail("trace", scenario, "--from", "x", "--to", "svc-07")
+    assert "there is no Service, pod or node 'svc-7'" in fail("trace", scenario, "--from", "client-1", "--to", "svc-7")
+    assert "only tcp and udp can be traced, not 'sctp'" in fail(
+        "trace", scenario, "--from", "client-1", "--to", "svc-07", "--protocol", "sctp"
+    )
+    assert "cluster.manifests: cannot read" in fail("run", scenario, "--set", "cluster.manifests=[.]")
+    assert "costs: cannot read" in fail("run", scenario, "--set", "costs=nope.yaml")
     assert "there is no schema of 'x'" in fail("schema", "x")
     assert "holds no results of kubesim" in fail("plot", tmp_path)
     assert "cannot write" in fail("run", scenario, "--out", scenario / "below-a-file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from kubesim.cni import cni_names
 from kubesim.errors import InputError
 from kubesim.proxy import proxy_class, proxy_names
-from kubesim.scenario import Result, run
+from kubesim.scenario import Result, run, trace
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.simulation import costs_of, deploy
 from kubesim.scenario.visits import priced
@@ -254,6 +255,47 @@ def test_what_applications_compute_is_in_the_breakdown() -> None:
     assert result.summary["latency_p50_ns"] > 50_000
 
 
+HEADLESS = """\
+{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {clusterIP: None, selector: {app: db}, ports: [{port: 5432}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: en}, spec: {type: ExternalName, externalName: example.org}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec: {replicas: 2, template: {metadata: {labels: {app: db}}, spec: {containers: [{name: c}]}}}
+"""
+
+
+@pytest.fixture
+def headless(tmp_path: Path) -> Path:
+    """A manifest with a headless Service."""
+    file = tmp_path / "headless.yaml"
+    file.write_text(HEADLESS)
+    return file
+
+
+@pytest.mark.parametrize("proxy", proxy_names())
+def test_clients_of_a_headless_service_have_its_pods_addresses(proxy: str, headless: Path) -> None:
+    traffic = {"workload": "tcp_crr", "to": "db", "transactions": 40}
+    result = simulate(cluster={"manifests": [headless]}, proxy=proxy, traffic=traffic)
+    assert result.summary["lost_transactions"] == 0
+    servers = result.transactions.groupby("server")["flow"].nunique()
+    assert set(servers.index) == {"default/db-0", "default/db-1"}
+    assert servers.min() > 5
+    chosen = scenario(cluster={"manifests": [headless]}, proxy=proxy)
+    direct = {trace(chosen, "client-1", f"{name}:5432").packets[0].rules_tested for name in ("db-0", "db-1")}
+    hops = result.hops()
+    is_rule = hops["operation"].isin(["iptables_rule", "iptables_nft_rule", "nft_rule"])
+    rules = hops[hops["kind"].eq("syn") & is_rule].groupby("packet")["count"].sum()
+    assert set(rules) == direct, "as if a client called the pod"
+
+
+def test_an_external_name_is_no_target(headless: Path) -> None:
+    with pytest.raises(InputError, match="Service default/en is an ExternalName, another name in DNS: no packet goes"):
+        simulate(cluster={"manifests": [headless]}, traffic={"to": "en"})
+
+
 def test_a_service_without_endpoints_refuses_everybody() -> None:
     result = simulate(cluster={"endpoints": 0})
     summary = result.summary
@@ -263,6 +305,8 @@ def test_a_service_without_endpoints_refuses_everybody() -> None:
     assert "has no endpoints" in reason
     assert result.trace.arrive_ns.max() >= 0, "the SYN was sent"
     assert len(result.transactions) == 0
+    assert "not one of the connections gets anywhere: there is nothing to measure" in result.notices
+    assert not [notice for notice in simulate().notices if "gets anywhere" in notice]
 
 
 def test_a_datagram_that_does_not_fit() -> None:
