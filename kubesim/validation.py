@@ -81,7 +81,8 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     if kind in ("model_type", "model_attributes_type"):
         message = f"a mapping is needed, with fields such as {', '.join(_fields_at(model, place)[:4])}"
     else:
-        message = f"{_WANTED[kind]} is needed" if kind in _WANTED else error["msg"][0].lower() + error["msg"][1:]
+        said = error["msg"].replace(" after validation", "")
+        message = f"{_WANTED[kind]} is needed" if kind in _WANTED else said[0].lower() + said[1:]
     given = error["input"]
     is_short = kind != "missing" and isinstance(given, str | int | float | bool | None)
     return f"{message}, not {given!r}" if is_short else message

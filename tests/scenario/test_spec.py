@@ -100,7 +100,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
             "cluster: 5",
             "line 2: cluster: a mapping is needed, with fields such as manifests, nodes, services, endpoints, not 5",
         ),
-        ("clients: 2", "to: []", "line 7: traffic.to: list should have at least 1 item"),
+        ("clients: 2", "to: []", "line 7: traffic.to: list should have at least 1 item, not 0"),
         ("clients: 2", "to: 5", "line 7: traffic.to: a list is needed, not 5"),
         ("clients: 2", "to: {choice: zpf}", "line 7: traffic.to.choice: there is no 'zpf': did you mean 'zipf'?"),
         ("clients: 2", "to: {choise: zipf}", "line 7: traffic.to.choise: unknown field: did you mean 'choice'?"),
