@@ -25,6 +25,10 @@ class OutputError(KubesimError, OSError):
     """Results could not be written or read back."""
 
 
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    """Somebody pressed Ctrl-C; the message says what is kept."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Say which known word is closest, or which there are: a clause to end an error message with.
 

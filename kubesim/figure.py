@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Level = str | int | float | bool | None
 
@@ -32,6 +32,14 @@ class FigureSpec(BaseModel):
     relative_to: Level = Field(
         default=None, description="a level of the factor by: show the measure as a share of that level's"
     )
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> FigureSpec:
+        if self.kind != "breakdown" and not self.y:
+            raise ValueError(f"a figure of kind {self.kind} needs y, the measure to show")
+        if self.relative_to is not None and self.by is None:
+            raise ValueError("relative_to needs by, the factor that has this level")
+        return self
 
     def factors(self) -> list[str]:
         """The factors it needs."""

@@ -7,7 +7,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,16 @@ import yaml
 from kubesim.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
+
+_DIRECTORIES = ("figures", "runs")
+_TABLES = ("runs", "breakdown", "transactions", "utilisation", "packets", "hops")
+_RESULTS = tuple(f"{table}.{ending}" for table in _TABLES for ending in ("parquet", "csv"))
+_RESULTS += ("summary.json", "scenario.json")
+"""What a run or a sweep may have left in its directory, besides the manifest, which is written over."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _END = object()
@@ -51,11 +57,14 @@ class YamlDocument:
         What to call it in messages, such as its path.
     data
         What is in it.
+    settings
+        Dotted fields that were set over it from outside, and what to call each.
     """
 
     place: str
     data: Any
     _root: yaml.Node | None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def line_of(self, keys: Sequence[str | int]) -> int | None:
         """The line, from 1, of the part that a path of keys and positions leads to; of as much of it as there is."""
@@ -69,11 +78,18 @@ class YamlDocument:
         return line
 
     def error(self, keys: Sequence[str | int], message: str) -> InputError:
-        """An error that names file, line and field."""
+        """An error that names file, line and field, or the setting that put the field's value over the file's."""
+        name = ".".join(str(key) for key in keys)
+        for setting, place in reversed(list(self.settings.items())):
+            if f"{name}.".startswith(f"{setting}."):
+                inner = name.removeprefix(setting).removeprefix(".")
+                return InputError(f"{place}: {inner}: {message}" if inner else f"{place}: {message}")
         line = self.line_of(keys)
         where = self.place if line is None else f"{self.place}, line {line}"
-        field = ".".join(str(key) for key in keys)
-        return InputError(f"{where}: {field}: {message}" if field else f"{where}: {message}")
+        within = [place for setting, place in self.settings.items() if f"{setting}.".startswith(f"{name}.")]
+        if within:
+            where = f"{where} (with {', '.join(within)})"
+        return InputError(f"{where}: {name}: {message}" if name else f"{where}: {message}")
 
 
 def parse_yaml(text: str, place: str) -> YamlDocument:
@@ -162,15 +178,13 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
             aside.unlink(missing_ok=True)
 
 
-def prepare_directory(directory: Path, owned: Sequence[str]) -> None:
-    """Make a directory for results, and clear away what an earlier run of kubesim left in it.
+def prepare_directory(directory: Path) -> None:
+    """Make a directory for results, and clear away what an earlier run or sweep left in it.
 
     Parameters
     ----------
     directory
         Where results go.
-    owned
-        Names of subdirectories that are removed.
 
     Raises
     ------
@@ -181,8 +195,10 @@ def prepare_directory(directory: Path, owned: Sequence[str]) -> None:
         is_foreign = directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).exists()
         if not is_foreign:
             directory.mkdir(parents=True, exist_ok=True)
-            for name in owned:
+            for name in _DIRECTORIES:
                 shutil.rmtree(directory / name, ignore_errors=True)
+            for name in _RESULTS:
+                (directory / name).unlink(missing_ok=True)
             handle, probe = tempfile.mkstemp(dir=directory)
             os.close(handle)
             Path(probe).unlink()

@@ -78,6 +78,11 @@ def format_count(value: float) -> str:
     return f"{_digits(value / 1e9)}G"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """So many of something: ``1 pod``, ``2,000 pods``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
+
+
 def _digits(value: float) -> str:
     """Three significant digits, without an exponent or a needless fraction."""
     if value == 0:

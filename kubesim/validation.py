@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from kubesim.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -32,21 +32,44 @@ def validate(model: type[_Model], document: YamlDocument) -> _Model:
     if not isinstance(document.data, dict):
         raise document.error((), f"a mapping is needed, with fields such as {', '.join(list(model.model_fields)[:4])}")
     try:
-        return model.model_validate(document.data)
+        made = model.model_validate(document.data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        first = min(details, key=_importance)
-        raise document.error(_place(first, document.data), explain(first, model)) from None
+        raise document.error(*first_problem(error, model, document.data)) from None
+    for place in _truths_as_numbers(made, document.data):
+        raise document.error(place, "a number is needed, not true or false")
+    return made
 
 
-def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
+def first_problem(error: ValidationError, model: type[BaseModel], data: Any) -> tuple[list[str | int], str]:
+    """The first thing that pydantic finds wrong with data: where it is, and what in words."""
+    first = min(error.errors(include_url=False), key=_importance)
+    return _place(first, data), _explain(first, model)
+
+
+_WANTED = {
+    "missing": "this field",
+    "dict_type": "a mapping",
+    "list_type": "a list",
+    "string_type": "text",
+    "path_type": "a path",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+}
+"""What is needed, by the type of pydantic's error."""
+
+
+def _explain(error: ErrorDetails, model: type[BaseModel]) -> str:
     """What a validation error of pydantic means, in words."""
-    kind, context = error["type"], error.get("ctx", {})
-    name = str(error["loc"][-1]) if error["loc"] else ""
+    kind, context, place = error["type"], error.get("ctx", {}), error["loc"]
     if kind == "extra_forbidden":
-        return f"unknown field: {did_you_mean(name, _fields_at(model, error['loc'][:-1]))}"
-    if kind == "missing":
-        return "this field is needed"
+        return f"unknown field: {did_you_mean(str(place[-1]), _fields_at(model, place[:-1]))}"
     if kind in ("union_tag_invalid", "literal_error"):
         given = str(context.get("tag", error["input"]))
         known = _QUOTED.findall(str(context.get("expected_tags") or context.get("expected")))
@@ -55,9 +78,30 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"the field {context.get('discriminator')} is needed"
     if kind == "value_error":
         return str(context.get("error", error["msg"]))
+    if kind in ("model_type", "model_attributes_type"):
+        message = f"a mapping is needed, with fields such as {', '.join(_fields_at(model, place)[:4])}"
+    else:
+        said = error["msg"].replace(" after validation", "")
+        message = f"{_WANTED[kind]} is needed" if kind in _WANTED else said[0].lower() + said[1:]
     given = error["input"]
-    shown = f", not {given!r}" if isinstance(given, str | int | float | bool | None) else ""
-    return error["msg"][0].lower() + error["msg"][1:] + shown
+    is_short = kind != "missing" and isinstance(given, str | int | float | bool | None)
+    return f"{message}, not {given!r}" if is_short else message
+
+
+def _truths_as_numbers(made: Any, given: Any) -> Iterator[list[str | int]]:
+    """Where ``true`` was given and taken for 1: YAML reads a careless ``yes`` or ``on`` as true, too."""
+    if isinstance(made, BaseModel):
+        made = {field.alias or name: getattr(made, name) for name, field in type(made).model_fields.items()}
+    if isinstance(made, dict) and isinstance(given, dict):
+        pairs: Iterable[tuple[str | int, Any]] = ((key, given[key]) for key in made if key in given)
+    elif isinstance(made, list) and isinstance(given, list) and len(made) == len(given):
+        pairs = enumerate(given)
+    else:
+        pairs = ()
+        if isinstance(given, bool) and isinstance(made, int | float) and not isinstance(made, bool):
+            yield []
+    for key, inner in pairs:
+        yield from ([key, *place] for place in _truths_as_numbers(made[key], inner))
 
 
 def _importance(error: ErrorDetails) -> int:

@@ -102,15 +102,15 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_directories_of_results_are_cleared_and_others_left_alone(tmp_path: Path) -> None:
     results = tmp_path / "deep" / "results"
-    prepare_directory(results, ["figures"])
+    prepare_directory(results)
     write_text(results / MANIFEST, "{}")
     write_text(results / "figures" / "old.png", "")
     write_text(results / "notes.txt", "mine")
-    prepare_directory(results, ["figures"])
+    prepare_directory(results)
     assert sorted(file.name for file in results.iterdir()) == [MANIFEST, "notes.txt"]
     foreign = tmp_path / "home"
     write_text(foreign / "letter.txt", "dear")
     with pytest.raises(OutputError, match="no results of kubesim"):
-        prepare_directory(foreign, ["figures"])
+        prepare_directory(foreign)
     with pytest.raises(OutputError, match=r"Not a directory|File exists"):
-        prepare_directory(foreign / "letter.txt" / "x", [])
+        prepare_directory(foreign / "letter.txt" / "x")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubesim.units import format_count, format_measure, format_ns, ns_per_byte, unit_of
+from kubesim.units import counted, format_count, format_measure, format_ns, ns_per_byte, unit_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,7 @@ def test_counts_and_line_rates() -> None:
         "0", "5", "999", "48.1k", "2M", "3G", "-",
     ]  # fmt: skip
     assert ns_per_byte(10) == 0.8
+
+
+def test_numbers_of_things() -> None:
+    assert [counted(count, "pod") for count in (0, 1, 2000)] == ["0 pods", "1 pod", "2,000 pods"]

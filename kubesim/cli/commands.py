@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kubesim.cli.exit_codes import INTERRUPTED
 from kubesim.cli.rule_commands import rules, trace_dump
-from kubesim.errors import InputError
+from kubesim.errors import InputError, Interrupted
 
 app = typer.Typer(
     name="kubesim",
@@ -66,7 +65,7 @@ def run(
         from kubesim.report import draw_directory  # noqa: PLC0415
 
         save_result(result, out, with_packets=packets)
-        draw_directory(out)
+        draw_directory(out, show.notice)
     if as_json:
         _print_json({"summary": summary_as_json(result), "refusals": result.planned.refusals, **result.provenance})
     else:
@@ -88,10 +87,13 @@ def trace(
     ] = None,
     *,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="POD", help="the sender: a pod, or a node", show_default=False)
+        str | None,
+        typer.Option(
+            "--from", metavar="POD|NODE", help="the sender: a pod, or a process on a node", show_default=False
+        ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--to", metavar="SERVICE|POD|IP[:PORT]", help="whom it calls", show_default=False)
+        str | None, typer.Option("--to", metavar="SERVICE|POD|NODE|IP[:PORT]", help="whom it calls", show_default=False)
     ] = None,
     protocol: Annotated[
         str | None, typer.Option("--protocol", "--proto", help="`tcp` or `udp`; that of the Service if not given")
@@ -184,7 +186,7 @@ def sweep(
     directory = out or Path("results") / description.name
     with show.progress(len(runs), description.name) as advance:
         outcome = run_sweep(description, runs, directory, workers, advance)
-    figures = draw_directory(directory) if outcome.finished else []
+    figures = draw_directory(directory, show.notice) if outcome.finished else []
     if as_json:
         _print_json(
             {
@@ -197,7 +199,7 @@ def sweep(
     else:
         show.sweep(description, directory, outcome)
     if outcome.is_interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise Interrupted(f"{outcome.finished} of {outcome.planned} runs are finished and kept in {directory}")
 
 
 @app.command()
@@ -206,9 +208,10 @@ def plot(
     as_json: JsonOption = False,
 ) -> None:
     """Draw the figures of a directory of results again, from nothing but the data in it."""
+    from kubesim.cli import show  # noqa: PLC0415
     from kubesim.report import draw_directory  # noqa: PLC0415
 
-    figures = draw_directory(directory)
+    figures = draw_directory(directory, show.notice)
     if as_json:
         _print_json({"figures": [str(figure) for figure in figures]})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
@@ -33,12 +34,25 @@ def scenario_with(path: Path, settings: Sequence[str] | None) -> Scenario:
     """
     document = parse_yaml(read_text(path), str(path))
     if isinstance(document.data, dict):
-        for setting in settings or ():
-            field, equals, value = setting.partition("=")
-            if not equals or not field:
-                raise InputError(f"--set {setting}: FIELD=VALUE is needed, such as proxy=nftables")
-            set_field(document.data, field, parse_yaml(value, f"--set {field}").data)
+        places = {_set(document.data, setting): f"--set {setting.partition('=')[0]}" for setting in settings or ()}
+        document = replace(document, settings=places)
     return scenario_from(document, path.parent)
+
+
+def _set(data: dict[str, Any], setting: str) -> str:
+    """Change a field as ``FIELD=VALUE`` says; the field."""
+    field, equals, value = setting.partition("=")
+    if not equals or not field:
+        raise InputError(f"--set {setting}: FIELD=VALUE is needed, such as proxy=nftables")
+    try:
+        parsed = parse_yaml(value, field).data
+    except InputError:
+        raise InputError(f"--set {field}: {value!r} is not YAML") from None
+    try:
+        set_field(data, field, parsed)
+    except InputError as error:
+        raise InputError(f"--set {error}") from None
+    return field
 
 
 def json_schema(of: str) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import TableSpec, level_text
-from kubesim.units import format_measure, format_ns
+from kubesim.units import counted, format_measure, format_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,12 +38,17 @@ _OPERATIONS_SHOWN = 12
 def notices(texts: Iterable[str]) -> None:
     """Say what a person should know, beside the results."""
     for text in texts:
-        _ERROR.print(f"[yellow]note:[/yellow] {text}", soft_wrap=True)
+        notice(text)
+
+
+def notice(text: str) -> None:
+    """Say one such thing."""
+    _ERROR.print(f"[yellow]note:[/yellow] {escape(text)}", soft_wrap=True)
 
 
 def written(directory: Path) -> None:
     """Say where results are."""
-    _OUT.print(f"written to {directory}", soft_wrap=True)
+    _OUT.print(f"written to {escape(str(directory))}", soft_wrap=True)
 
 
 def run(result: Result) -> None:
@@ -54,7 +61,7 @@ def run(result: Result) -> None:
     _OUT.print(f"[bold]{scenario.name}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}")
     _OUT.print(table)
     for reason, flows in result.planned.refusals.items():
-        _OUT.print(f"[red]{flows} connections got nowhere:[/red] {reason}", soft_wrap=True)
+        _OUT.print(f"[red]{counted(flows, 'connection')} got nowhere:[/red] {escape(reason)}", soft_wrap=True)
     _operations(result)
 
 
@@ -111,28 +118,39 @@ def progress(total: int, name: str) -> Iterator[Callable[[int], None]]:
 
 
 def sweep(experiment: Experiment, directory: Path, outcome: SweepOutcome) -> None:
-    """The tables of a sweep; where the experiment asks for none, a row per run."""
-    if outcome.is_interrupted:
-        _ERROR.print(f"interrupted: {outcome.finished} of {outcome.planned} runs are finished and kept in {directory}")
+    """The tables of a sweep; where the experiment asks for none, two that have a row per combination of levels."""
     if not outcome.finished:
         return
     runs = pd.read_parquet(directory / "runs.parquet")
     if experiment.question:
-        _OUT.print(f"[bold]{experiment.question.strip()}[/bold]", soft_wrap=True)
-    specs = experiment.tables or [
-        TableSpec(value=measure, rows=[name for name in experiment.factor_names() if runs[name].nunique() > 1])
+        _OUT.print(f"[bold]{escape(experiment.question.strip())}[/bold]", soft_wrap=True)
+    for spec in experiment.tables or _usual_tables(experiment, runs):
+        _sweep_table(spec, runs)
+    _OUT.print(f"tables and figures are in {escape(str(directory))}", soft_wrap=True)
+
+
+def _usual_tables(experiment: Experiment, runs: pd.DataFrame) -> list[TableSpec]:
+    """Latency and throughput by the factors that were varied."""
+    factors = [name for name in experiment.factor_names() if runs[name].nunique() > 1]
+    return [
+        TableSpec(value=measure, rows=factors or experiment.factor_names() or ["replication"])
         for measure in ("latency_p50_ns", "throughput_per_s")
     ]
-    for spec in specs:
-        _OUT.print(_sweep_table(spec, runs))
-    _OUT.print(f"tables and figures are in {directory}", soft_wrap=True)
 
 
-def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> Table:
-    """A measure by some factors down and one across."""
+def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
+    """A measure by some factors down and one across; a note if no run that is finished has it."""
+    title = spec.title or _label(spec.value)
     for factor, level in spec.where.items():
         runs = runs[runs[factor] == level]
-    title = spec.title or _label(spec.value)
+    if spec.value not in runs.columns:
+        raise InputError(
+            f"the table {title!r}: {spec.value!r} is not measured: {did_you_mean(spec.value, runs.columns)}"
+        )
+    runs = runs[runs[spec.value].notna()]
+    if runs.empty:
+        notice(f"the table {title!r} is left out: no finished run has anything to show in it")
+        return
     if spec.columns is None:
         across: list[Any] = [_label(spec.value)]
         values = runs.groupby(spec.rows, sort=False)[spec.value].mean().to_frame()
@@ -141,7 +159,11 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> Table:
         if all(isinstance(level, int | float) for level in across):
             across.sort()
         values = runs.pivot_table(index=spec.rows, columns=spec.columns, values=spec.value, sort=False)[across]
-    names = [level_text(level) for level in across]
+    _OUT.print(_filled(spec, title, [level_text(level) for level in across], values))
+
+
+def _filled(spec: TableSpec, title: str, names: list[str], values: pd.DataFrame) -> Table:
+    """The table of such values; what a row has in common with the one above is not said again."""
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for factor in spec.rows:
         table.add_column(factor.rpartition(".")[2].replace("_", " "))
@@ -203,10 +225,11 @@ def _hops(packet: TracedPacket) -> Table:
 
 def _ending(packet: TracedPacket) -> str:
     cost = (
-        f"{format_ns(packet.total_ns)}, of which CPU {format_ns(packet.cpu_ns)}; {packet.rules_tested:,} rules tested"
+        f"{format_ns(packet.total_ns)}, of which CPU {format_ns(packet.cpu_ns)}; "
+        f"{counted(packet.rules_tested, 'rule')} tested"
     )
     if packet.delivered_to is None:
-        return f"[red]got nowhere:[/red] {packet.path.reason}\n{cost}"
+        return f"[red]got nowhere:[/red] {escape(str(packet.path.reason))}\n{cost}"
     arrived = packet.path.packet
     wakeups = format_ns(packet.wakeups * packet.core_wakeup_ns)
     return (

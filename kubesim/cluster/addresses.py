@@ -6,6 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from kubesim.errors import InputError
+from kubesim.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,8 @@ class AddressPool:
     ----------
     network
         The range.
+    field
+        The field of the scenario that gives it a size.
     what
         What the addresses are for, for the message when there are no more.
     taken
@@ -36,8 +39,9 @@ class AddressPool:
         Offset of the first address to hand out.
     """
 
-    def __init__(self, network: str, what: str, taken: Iterable[str] = (), first: int = 1) -> None:
+    def __init__(self, network: str, field: str, what: str, taken: Iterable[str] = (), first: int = 1) -> None:
         self._network = ipaddress.IPv4Network(network)
+        self._field = field
         self._what = what
         self._taken = set(taken)
         self._next = first
@@ -55,7 +59,7 @@ class AddressPool:
             self._next += 1
             if address not in self._taken:
                 return address
-        raise InputError(f"{self._network} has no addresses left for {self._what}: give a larger range")
+        raise InputError(f"{self._field}: {self._network} has no addresses left for {self._what}: give a larger range")
 
     def take_block(self, count: int) -> str:
         """The first of so many free addresses in a row, behind all that are taken.
@@ -70,7 +74,10 @@ class AddressPool:
         start = max(int(self._network.network_address) + self._next, highest + 1)
         if start + count > int(self._network.broadcast_address):
             free = max(0, int(self._network.broadcast_address) - start)
-            raise InputError(f"{self._network} has {free} addresses left for {count} {self._what}: give a larger range")
+            raise InputError(
+                f"{self._field}: {self._network} has {counted(free, 'address', 'addresses')} left for "
+                f"{count} {self._what}: give a larger range"
+            )
         self._next = start + count - int(self._network.network_address)
         return str(ipaddress.IPv4Address(start))
 
@@ -109,14 +116,14 @@ def pod_ranges(
         whole = next(fitting, LARGE_POD_RANGE)
         for other in taken:
             if whole.overlaps(ipaddress.IPv4Network(other)):
-                raise InputError(f"the pods need the range {whole}, which overlaps {other}: give pod_cidr")
+                raise InputError(f"the pods need the range {whole}, which overlaps {other}: give cluster.pod_cidr")
     else:
         whole = ipaddress.IPv4Network(pod_cidr)
         if not _fits(whole, nodes, node_prefix):
             node_prefix = 32 - (pods_per_node + _RESERVED).bit_length()
     if not _fits(whole, nodes, node_prefix):
         raise InputError(
-            f"the range {whole} is too small for {nodes} nodes with up to {pods_per_node} pods each: "
+            f"cluster.pod_cidr: the range {whole} is too small for {nodes} nodes with up to {pods_per_node} pods each: "
             f"it would need {nodes} ranges of /{node_prefix}"
         )
     size = 1 << (32 - node_prefix)
@@ -130,7 +137,10 @@ def pod_ranges(
         if not any(candidate.overlaps(other) for other in in_use):
             ranges.append(str(candidate))
     if len(ranges) < nodes - len(in_use):
-        raise InputError(f"the range {whole} has no room left for the {nodes - len(in_use)} nodes without a podCIDR")
+        raise InputError(
+            f"cluster.pod_cidr: the range {whole} has no room left for "
+            f"{counted(nodes - len(in_use), 'node')} without a podCIDR"
+        )
     return str(whole), ranges
 
 

@@ -16,6 +16,7 @@ from kubesim.cluster.pods import PlannedPod, make_pods, plan_pods, put_on_nodes
 from kubesim.cluster.records import Pod
 from kubesim.cluster.services import given_cluster_ips, make_service
 from kubesim.errors import InputError, did_you_mean
+from kubesim.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,10 +65,10 @@ def build_cluster(
 
     moved = _readdress(planned, by_name)
     kept = [pod.address for pod in planned if pod.address is not None]
-    pools = {
-        node.name: AddressPool(node.pod_cidr, f"pods of {node.name}", kept, first=_FIRST_POD_ADDRESS) for node in nodes
-    }
-    service_pool = AddressPool(spec.service_cidr, "Services", given_cluster_ips(manifests.services))
+    pools = {node.name: _pod_pool(node, kept) for node in nodes}
+    service_pool = AddressPool(
+        spec.service_cidr, "cluster.service_cidr", "Services", given_cluster_ips(manifests.services)
+    )
     services = [make_service(given, service_pool) for given in manifests.services]
     pods = make_pods(planned, by_name, pools, services)
     lists = endpoint_lists(services, pods, listed_endpoints(manifests, moved))
@@ -77,7 +78,9 @@ def build_cluster(
 
     notices = [manifests.notice(), None if node is None else _notice_of_unknown(node, manifests)]
     if moved:
-        notices.append(f"{len(moved)} pods got new addresses: theirs are not in the podCIDR of their node")
+        notices.append(
+            f"{counted(len(moved), 'pod')} got new addresses: what was given is not in the podCIDR of the node"
+        )
     return Cluster(
         nodes=tuple(nodes),
         pods=tuple(pods),
@@ -108,6 +111,11 @@ def _fleet_nodes(spec: ClusterSpec, names: Iterable[str]) -> list[str]:
     return chosen
 
 
+def _pod_pool(node: Node, taken: Iterable[str]) -> AddressPool:
+    """Addresses for the pods of a node."""
+    return AddressPool(node.pod_cidr, "cluster.pod_cidr", f"pods of {node.name}", taken, first=_FIRST_POD_ADDRESS)
+
+
 def _readdress(planned: Iterable[PlannedPod], nodes: Mapping[str, Node]) -> dict[str, str]:
     """Take away addresses that are outside the pod's node's range; old addresses by pod, replaced later."""
     moved: dict[str, str] = {}
@@ -119,9 +127,7 @@ def _readdress(planned: Iterable[PlannedPod], nodes: Mapping[str, Node]) -> dict
         network = ipaddress.IPv4Network(node.pod_cidr)
         address = str(pod.address)
         if ":" in address or ipaddress.IPv4Address(address) not in network:
-            pool = pools.setdefault(
-                node.name, AddressPool(node.pod_cidr, f"pods of {node.name}", kept, first=_FIRST_POD_ADDRESS)
-            )
+            pool = pools.setdefault(node.name, _pod_pool(node, kept))
             pod.address = moved[address] = pool.take()
     return moved
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,8 @@ from pydantic import ValidationError
 from kubesim.cluster import objects
 from kubesim.errors import InputError
 from kubesim.files import parse_yaml_stream, read_text
+from kubesim.units import counted
+from kubesim.validation import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +39,7 @@ class Manifests:
         if not self.skipped:
             return None
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
-        return f"skipped {self.skipped.total()} objects that carry no traffic: {counts}"
+        return f"skipped {counted(self.skipped.total(), 'object')} without traffic: {counts}"
 
 
 _KINDS: dict[tuple[str, str], tuple[str, type[objects.KubernetesObject]]] = {
@@ -76,7 +79,11 @@ def read_manifests(files: Iterable[Path]) -> Manifests:
 
 def _documents(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a file, with where it stands."""
-    for place, document in parse_yaml_stream(read_text(file), str(file)):
+    try:
+        text = read_text(file)
+    except InputError as error:
+        raise InputError(f"cluster.manifests: {error}") from None
+    for place, document in parse_yaml_stream(text, str(file)):
         yield from _objects(document, place)
 
 
@@ -111,6 +118,9 @@ def _take(manifests: Manifests, document: dict[str, Any], place: str, seen: dict
     attribute, model = known
     checked = _check(model, document, place)
     metadata: objects.Metadata = checked.metadata  # type: ignore[attr-defined]
+    for what, address in _addresses(checked):
+        if not _is_address(address):
+            raise InputError(f"{place}: {kind} {metadata.name}: {what} {address!r} is not an address")
     name = (kind, "" if kind == "Node" else metadata.namespace, metadata.name)
     if name in seen:
         raise InputError(f"{place}: {kind} {metadata.name!r} is there already, in {seen[name]}")
@@ -128,8 +138,33 @@ def _check(model: type[_Object], document: dict[str, Any], place: str) -> _Objec
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        keys, message = first_problem(error, model, document)
         metadata = document.get("metadata")
         name = metadata.get("name", "") if isinstance(metadata, dict) else ""
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{place}: {document['kind']} {name}: {where}: {first['msg']}") from None
+        what, where = f"{document['kind']} {name}".strip(), ".".join(str(key) for key in keys)
+        raise InputError(f"{place}: {what}: {where}: {message}") from None
+
+
+def _addresses(checked: objects.KubernetesObject) -> Iterator[tuple[str, str]]:
+    """The addresses that an object gives, each with what its field is called."""
+    match checked:
+        case objects.PodObject():
+            given = [("podIP", checked.status.pod_ip)]
+        case objects.NodeObject():
+            given = [("InternalIP", checked.internal_ip)]
+        case objects.EndpointsObject():
+            subsets = checked.subsets
+            given = [("ip", one.ip) for two in subsets for one in (*two.addresses, *two.not_ready_addresses)]
+        case objects.EndpointSliceObject(address_type="IPv4"):
+            given = [("address", address) for one in checked.endpoints for address in one.addresses]
+        case _:
+            given = []
+    yield from ((what, address) for what, address in given if address)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -24,12 +24,17 @@ _FIRST_NODE_ADDRESS = 11
 def node_labels(spec: ClusterSpec, manifests: Manifests, wanted_node: str | None = None) -> dict[str, dict[str, str]]:
     """Names and labels of all nodes: the given ones, the one that is asked for, and as many as the size says.
 
+    Where no Node is given, those that pods say they are on are taken as given.
+
     Raises
     ------
     InputError
         If fewer nodes are asked for than are given.
     """
     labels = {node.metadata.name: dict(node.metadata.labels) for node in manifests.nodes}
+    if not labels:
+        names = dict.fromkeys(pod.spec.node_name for pod in manifests.pods)
+        labels = {name: {"kubernetes.io/hostname": name} for name in names if name}
     if wanted_node is not None and wanted_node not in labels:
         if labels and not _is_mentioned(wanted_node, manifests):
             raise InputError(f"there is no node {wanted_node!r}: {did_you_mean(wanted_node, labels)}")
@@ -69,7 +74,9 @@ def make_nodes(
     """
     objects = {node.metadata.name: node for node in manifests.nodes}
     given_addresses = {name: node.internal_ip for name, node in objects.items() if node.internal_ip is not None}
-    pool = AddressPool(spec.node_cidr, "nodes", given_addresses.values(), first=_FIRST_NODE_ADDRESS)
+    pool = AddressPool(
+        spec.node_cidr, "cluster.node_cidr", "nodes", given_addresses.values(), first=_FIRST_NODE_ADDRESS
+    )
     given_ranges = {name: node.spec.pod_cidr for name, node in objects.items() if node.spec.pod_cidr is not None}
     for name, text in given_ranges.items():
         try:
@@ -85,7 +92,7 @@ def make_nodes(
         ranges = {name: given_ranges.get(name) or next(free) for name in labels}
     nodes = [_node(name, objects.get(name), given_addresses, pool, ranges[name], labels[name]) for name in labels]
     _check_apart([(f"podCIDR of {node.name}", node.pod_cidr) for node in nodes])
-    _check_apart([("service_cidr", spec.service_cidr), ("the pods' range", whole)])
+    _check_apart([("cluster.service_cidr", spec.service_cidr), ("the pods' range", whole)])
     return nodes, whole
 
 

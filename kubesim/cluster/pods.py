@@ -125,7 +125,7 @@ def _from_object(pod: objects.PodObject) -> PlannedPod:
     name = pod.metadata.name
     owner = next((_controller_name(reference) for reference in pod.metadata.owner_references), name)
     planned = _from_template(pod.spec, pod.metadata.namespace, name, owner, pod.metadata.labels)
-    planned.node, planned.address = pod.spec.node_name, pod.status.pod_ip
+    planned.node, planned.address = pod.spec.node_name, pod.status.pod_ip or None
     planned.is_ready = pod.status.is_ready
     return planned
 

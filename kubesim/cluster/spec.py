@@ -8,12 +8,23 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+_UNUSABLE = {
+    "0.0.0.0/8": "hosts that do not know their network",
+    "127.0.0.0/8": "loopback",
+    "224.0.0.0/4": "multicast",
+    "240.0.0.0/4": "reserved",
+}
+"""Ranges that no host has an address in (RFC 6890)."""
+
 
 def _network(text: str) -> str:
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is not an IPv4 range: {error}") from None
+    for unusable, what in _UNUSABLE.items():
+        if network.overlaps(ipaddress.IPv4Network(unusable)):
+            raise ValueError(f"{text} cannot be used: {unusable} is for {what}")
     return str(network)
 
 
@@ -27,7 +38,7 @@ Cidr = Annotated[str, AfterValidator(_network)]
 class ClusterSpec(BaseModel):
     """The cluster: manifests of a real one, one made by size, or a real application inside a big one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     manifests: Annotated[list[Path], BeforeValidator(_list_of_one, json_schema_input_type=Path | list[Path])] = Field(
         default=[], description="Kubernetes YAML files, relative to the scenario file"

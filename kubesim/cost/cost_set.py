@@ -51,9 +51,9 @@ class Number(BaseModel):
         For a price per item: for the items above this many.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    value: float = Field(ge=0)
+    value: float = Field(ge=0, le=1e9)
     kind: Kind
     source: str = Field(min_length=1)
     uncertainty: float | None = Field(default=None, ge=0)
@@ -67,7 +67,7 @@ def _steps(value: Any) -> Any:
 class Operation(BaseModel):
     """What one operation costs: ``fixed_ns + ns_per_byte · bytes + ns_per_item · items``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     what: str = ""
     fixed_ns: Number | None = None
@@ -111,7 +111,7 @@ class CostSet(BaseModel):
         Prices by name.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     title: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,8 +116,10 @@ def _outcomes(runs: list[PlannedRun], workers: int) -> Generator[tuple[int, dict
     if workers == 1:
         yield from (run_one(*item) for item in work)
         return
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
-    outcomes = parallel(joblib.delayed(run_one)(*item) for item in work)
+    # A terminal sends Ctrl-C to all processes, but this one alone has to hear of it: it stops the others.
+    with joblib.parallel_config("loky", initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)):
+        parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
+        outcomes = parallel(joblib.delayed(run_one)(*item) for item in work)
     try:
         for outcome in outcomes:  # noqa: UP028 - "yield from" would close what is below where its warning is heard
             yield outcome

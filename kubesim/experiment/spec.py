@@ -84,15 +84,32 @@ def load_experiment(path: Path) -> tuple[Experiment, list[PlannedRun]]:
     document = parse_yaml(read_text(path), str(path))
     experiment = validate(Experiment, document)
     runs = plan_runs(experiment, document, path.parent)
-    factors = {factor for run in runs for factor in run.levels}
-    shown = [("figures", number, spec.factors()) for number, spec in enumerate(experiment.figures)]
-    shown += [("tables", number, spec.factors()) for number, spec in enumerate(experiment.tables)]
-    for field, number, wanted in shown:
-        for factor in wanted:
-            if factor not in factors:
-                message = f"{factor!r} is not a factor: {did_you_mean(factor, factors)}"
-                raise document.error((field, number), message)
+    shown: list[tuple[str, int, FigureSpec | TableSpec]] = []
+    shown += [("figures", number, figure) for number, figure in enumerate(experiment.figures)]
+    shown += [("tables", number, table) for number, table in enumerate(experiment.tables)]
+    for field, number, spec in shown:
+        problem = _nothing_to_show(spec, runs)
+        if problem is not None:
+            raise document.error((field, number), problem)
     return experiment, runs
+
+
+def _nothing_to_show(spec: FigureSpec | TableSpec, runs: list[PlannedRun]) -> str | None:
+    """Why a figure or table would have nothing to show even if all runs were finished, None if it would."""
+    factors = {factor for run in runs for factor in run.levels}
+    for factor in spec.factors():
+        if factor not in factors:
+            return f"{factor!r} is not a factor: {did_you_mean(factor, factors)}"
+    shown = [run.levels for run in runs if all(run.levels[name] == level for name, level in spec.where.items())]
+    if not shown:
+        return "no run has the levels in its where"
+    if not isinstance(spec, FigureSpec):
+        return None
+    if spec.relative_to is not None and all(levels[str(spec.by)] != spec.relative_to for levels in shown):
+        return f"relative_to: no run has the level {spec.relative_to!r} of {spec.by}"
+    if spec.kind == "lines" and any(isinstance(levels[spec.x], str) for levels in shown):
+        return f"the levels of {spec.x} are no numbers to draw lines along: kind: bars can show them"
+    return None
 
 
 def plan_runs(experiment: Experiment, document: YamlDocument, base: Path) -> list[PlannedRun]:

@@ -53,7 +53,7 @@ class Store:
         OutputError
             If it cannot be written, or holds something that is not a sweep's.
         """
-        prepare_directory(self._directory, ("runs", "figures"))
+        prepare_directory(self._directory)
         self._write_manifest(is_complete=False)
 
     def keep(self, number: int, outcome: dict[str, Any]) -> None:

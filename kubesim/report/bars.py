@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FuncFormatter
 
 from kubesim.figure import level_text
 from kubesim.report import style
@@ -126,4 +127,5 @@ def _name_bars(ax: Any, levels: list[Any], spec: FigureSpec) -> None:
     is_long = max((len(name) for name in names), default=0) > 9
     ax.set_xticks(range(len(levels)), names, rotation=25 if is_long else 0, ha="right" if is_long else "center")
     ax.grid(visible=False, axis="x")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     ax.set_xlabel(spec.x_label or spec.x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -16,16 +16,19 @@ from kubesim.report.lines import draw_lines
 from kubesim.report.run_figures import draw_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
-def draw_directory(directory: Path) -> list[Path]:
+def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda _why: None) -> list[Path]:
     """Draw every figure of a run or a sweep into its ``figures``.
 
     Parameters
     ----------
     directory
         What ``kubesim run --out`` or ``kubesim sweep`` wrote.
+    on_left_out
+        Called with what to say of each figure that cannot be drawn of the runs that are finished.
 
     Returns
     -------
@@ -35,7 +38,7 @@ def draw_directory(directory: Path) -> list[Path]:
     Raises
     ------
     InputError
-        If there are no results, or they are damaged.
+        If there are no results, or they are damaged, or a figure could not be drawn of any.
     OutputError
         If a figure cannot be written.
     """
@@ -54,30 +57,47 @@ def draw_directory(directory: Path) -> list[Path]:
     written = []
     for entry in experiment["figures"]:
         spec = FigureSpec.model_validate(entry)
-        figure = _draw(spec, runs, breakdown, directory)
-        written += style.save(figure, directory / "figures" / spec.name, provenance)
+        table = _rows(spec, breakdown if spec.kind == "breakdown" else runs, directory)
+        if table.empty:
+            if manifest["is_complete"] and not _has_rows(spec, runs):
+                raise InputError(f"{directory}: figure {spec.name} has nothing to show: no run has what it asks for")
+            on_left_out(f"the figure {spec.name} is left out: no finished run has anything to show in it")
+            continue
+        draw = {"lines": draw_lines, "bars": draw_bars, "breakdown": draw_breakdown}[spec.kind]
+        written += style.save(draw(spec, table), directory / "figures" / spec.name, provenance)
     return written
 
 
-def _draw(spec: FigureSpec, runs: pd.DataFrame, breakdown: pd.DataFrame, directory: Path) -> Any:
-    table = breakdown if spec.kind == "breakdown" else runs
+def _rows(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> pd.DataFrame:
+    """The rows that a figure shows."""
     for column in [*spec.factors(), *([spec.y] if spec.y else []), *(spec.band or ())]:
         if column not in table.columns:
             known = did_you_mean(column, table.columns)
             raise InputError(f"{directory}: figure {spec.name} wants {column!r}, which was not measured: {known}")
-    for factor, level in spec.where.items():
-        table = table[table[factor] == level]
-    if table.empty:
-        raise InputError(f"{directory}: figure {spec.name} has nothing to show: no run has the levels in its where")
+    table = _with_levels(spec, table)
     if spec.relative_to is not None:
         table = _relative(spec, table)
-    draw = {"lines": draw_lines, "bars": draw_bars, "breakdown": draw_breakdown}[spec.kind]
-    return draw(spec, table)
+    if spec.kind == "breakdown":
+        table = table[table["is_cpu"]]
+    return table.dropna(subset=[name for name in (spec.x, spec.by, spec.panel, spec.y) if name])
+
+
+def _has_rows(spec: FigureSpec, runs: pd.DataFrame) -> bool:
+    """Whether there are runs that a figure asks for, whatever was measured in them."""
+    shown = _with_levels(spec, runs)
+    return not shown.empty and (spec.relative_to is None or bool((shown[str(spec.by)] == spec.relative_to).any()))
+
+
+def _with_levels(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the levels of a figure's ``where``."""
+    for factor, level in spec.where.items():
+        table = table[table[factor] == level]
+    return table
 
 
 def _relative(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
     """The measure as a share of what it is for one level of ``by``, all other factors being equal."""
     keys = [name for name in (spec.x, spec.panel, "replication") if name and name in table.columns]
-    base = table[table[str(spec.by)] == spec.relative_to].set_index(keys)[spec.y]
+    base = table[table[str(spec.by)] == spec.relative_to].set_index(keys)[spec.y].replace(0, float("nan"))
     index = pd.MultiIndex.from_frame(table[keys]) if len(keys) > 1 else pd.Index(table[keys[0]])
     return table.assign(**{spec.y: table[spec.y].to_numpy() / base.reindex(index).to_numpy()})

@@ -25,6 +25,9 @@ _TICK_DISTANCE, _TICK_LETTER = 0.03, 0.024
 """Of the width of the axes: what lies between two names of levels, and what each letter needs."""
 
 _ENOUGH_DECADES = 3
+_HEADROOM = 1.06
+"""Room above the highest marker, on all panels alike."""
+
 _LABEL_HEIGHT = 0.062
 """Of the height of the axes: what one label needs."""
 
@@ -117,9 +120,10 @@ def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: Unit) -> N
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
     else:
-        ax.set_ylim(bottom=0)
+        columns = [spec.y, *(spec.band or ())]
+        ax.set_ylim(0, float(np.nanmax(runs[columns].to_numpy(dtype=float))) / unit.factor * _HEADROOM or 1)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
 
 
 def _apart(levels: list[float], *, is_log: bool) -> list[float]:

@@ -55,8 +55,8 @@ _STYLE: Any = {
 }
 
 
-_LABEL_WIDTH = 38
-"""Characters on one line of an axis label."""
+_LABEL_WIDTH = 46
+"""Characters on one line of an axis label, at the most."""
 
 _TITLE: Any = {"fontsize": 13, "fontweight": "bold", "color": "#202020", "linespacing": 1.15}
 _TITLE_INCHES_PER_LETTER = 0.118
@@ -66,8 +66,11 @@ LABEL_INCHES_PER_LETTER = 0.088
 
 
 def axis_label(name: str, unit: Unit) -> str:
-    """A name with its unit, on lines that fit beside a panel."""
-    return textwrap.fill(f"{name}\N{NO-BREAK SPACE}({unit.name})" if unit.name else name, _LABEL_WIDTH)
+    """A name with its unit, on lines that fit beside a panel and are about as long as each other."""
+    text = f"{name}\N{NO-BREAK SPACE}({unit.name})" if unit.name else name
+    lines = textwrap.wrap(text, _LABEL_WIDTH)
+    shorter = (textwrap.wrap(text, width) for width in range(-(-len(text) // max(1, len(lines))), _LABEL_WIDTH))
+    return "\n".join(next((one for one in shorter if len(one) == len(lines)), lines))
 
 
 def panels_of(table: pd.DataFrame, factor: str | None) -> list[tuple[str, pd.DataFrame]]:

@@ -118,12 +118,16 @@ class Deployment:
         pod = self.cluster.pod_at(address)
         return f"{address}:{port}" if pod is None else pod.full_name
 
-    def pod_name(self, namespace_name: str | None, address: str) -> str | None:
-        """Which pod a packet was delivered to: by namespace, or by address for pods on the host network."""
+    def pod_name(self, namespace_name: str | None, address: str, port: int, protocol: str) -> str | None:
+        """Which pod a packet was delivered to: by namespace, or by its port for pods on the host network.
+
+        A port of the host that no pod there declares is some process of the node's.
+        """
         if namespace_name is None or "/" in namespace_name:
             return namespace_name
-        sharing = [pod for pod in self.cluster.pods if pod.is_host_network and pod.address == address]
-        return sharing[0].full_name if len(sharing) == 1 else namespace_name
+        sharing = (pod for pod in self.cluster.pods if pod.is_host_network and pod.address == address)
+        declaring = [pod for pod in sharing if any((one.number, one.protocol) == (port, protocol) for one in pod.ports)]
+        return declaring[0].full_name if len(declaring) == 1 else namespace_name
 
     def _plug_in(self, address: str) -> None:
         """Build the node with an address on the nodes' network."""

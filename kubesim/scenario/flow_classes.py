@@ -221,7 +221,7 @@ class _Classifier:
 
     def _classify(self, flow: _Flow) -> tuple[int, int, int]:
         """Route, opening and server of one flow."""
-        if self._deployment.proxy.is_headless:
+        if not self._is_virtual(flow):
             server: _Server | Path = self._resolve_by_name(flow)
         else:
             place: Place | str = _place(flow.client)
@@ -235,6 +235,10 @@ class _Classifier:
         name = self._deployment.server_name(server.address, server.port)
         number = self._servers.setdefault(name, len(self._servers))
         return self._route(flow, server), server.opening, number
+
+    def _is_virtual(self, flow: _Flow) -> bool:
+        """Whether a flow goes to a virtual address; else its client has an endpoint's address from DNS."""
+        return flow.service.cluster_ip is not None and not self._deployment.proxy.is_headless
 
     def _resolve_by_name(self, flow: _Flow) -> _Server | Path:
         """Choose an endpoint as a client does who got all addresses from DNS."""
@@ -272,8 +276,7 @@ class _Classifier:
         key: object = (server.address, flow.is_tunnel_known)
         if pod is not None or node is not None:
             place = _place(pod) if pod is not None else Place(str(node), is_host_network=True)
-            is_virtual = not deployment.proxy.is_headless
-            key = RouteKey(_place(flow.client), place, pod == flow.client, is_virtual, flow.is_tunnel_known)
+            key = RouteKey(_place(flow.client), place, pod == flow.client, self._is_virtual(flow), flow.is_tunnel_known)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             self._deployment.forget_connections()
@@ -287,10 +290,9 @@ class _Classifier:
 
     def _walk(self, flow: _Flow, server: _Server) -> Route:
         """Send one message of each kind along a route, as a new connection would."""
-        deployment = self._deployment
         luck = Chance(flow.number, (server.address, server.port) if server.is_scheduled else None)
         virtual = (server.address, server.port)
-        if not deployment.proxy.is_headless:
+        if self._is_virtual(flow):
             virtual = (str(flow.service.cluster_ip), flow.port.port)
         opening: Path | None = None
         path: Path | None = None

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from kubesim.cluster import ClusterSpec, build_cluster
 from kubesim.errors import InputError, did_you_mean
 from kubesim.proxy import Family, KubeProxyConfiguration, proxy_class, proxy_names, read_configuration
-from kubesim.validation import explain
+from kubesim.validation import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,9 +110,7 @@ def _proxy(cluster: Cluster, mode: str, configuration: KubeProxyConfiguration | 
     try:
         checked = plugin_class.settings_model.model_validate({**given, **settings})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"kube-proxy's configuration: {field}: {explain(first, plugin_class.settings_model)}"
-        ) from None
+        place, problem = first_problem(error, plugin_class.settings_model, {**given, **settings})
+        field = ".".join(str(part) for part in place)
+        raise InputError(": ".join(part for part in ("kube-proxy's configuration", field, problem) if part)) from None
     return plugin_class(cluster, checked)

@@ -68,6 +68,13 @@ def make_plan(messages: Messages, classes: FlowClasses, stations: Stations, stre
     return _Planner(messages, classes, stations).plan(streams)
 
 
+def notice_of_refusal(flows: int, planned: Planned) -> str | None:
+    """What to say if not one of the connections gets anywhere."""
+    if sum(planned.refusals.values()) < flows:
+        return None
+    return "not one of the connections gets anywhere: there is nothing to measure"
+
+
 class _Planner:
     """Fills the plan's columns, route by route and kind by kind."""
 

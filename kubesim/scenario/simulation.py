@@ -20,7 +20,7 @@ from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.proxy import proxy_class
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
-from kubesim.scenario.planning import make_plan
+from kubesim.scenario.planning import make_plan, notice_of_refusal
 from kubesim.scenario.result import Result
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations
@@ -72,12 +72,11 @@ def _run(scenario: Scenario) -> Result:
     stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
     planned = make_plan(messages, classes, stations, streams)
     trace = ENGINES[scenario.engine](planned.plan)
-    notices = deployment.cluster.notices
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
-    if reuse is not None:
-        notices = (*notices, reuse)
+    notices = (*deployment.cluster.notices, reuse, notice_of_refusal(len(messages.flows), planned))
+    said = tuple(notice for notice in notices if notice is not None)
     update = _update_cost(scenario, deployment.cluster, costs)
-    return Result(scenario, provenance(scenario), notices, messages, classes, planned, trace, update)
+    return Result(scenario, provenance(scenario), said, messages, classes, planned, trace, update)
 
 
 def _update_cost(scenario: Scenario, cluster: Cluster, costs: CostSet) -> UpdateCost | None:
@@ -114,8 +113,11 @@ def deploy(scenario: Scenario) -> Deployment:
 
 def costs_of(scenario: Scenario) -> CostSet:
     """The cost set of a scenario, with the prices that follow from its hardware."""
-    hardware = scenario.hardware
-    return load_cost_set(scenario.costs).with_operations(_hardware_prices(hardware))
+    try:
+        found = load_cost_set(scenario.costs)
+    except InputError as error:
+        raise InputError(f"costs: {error}") from None
+    return found.with_operations(_hardware_prices(scenario.hardware))
 
 
 def provenance(scenario: Scenario) -> dict[str, str]:

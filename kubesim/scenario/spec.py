@@ -49,13 +49,13 @@ else:
 class Hardware(BaseModel):
     """The machines: all nodes are alike."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     cores: int = Field(default=8, ge=2, le=1024, description="cores of a node")
     softirq_cores: int = Field(
         default=4, ge=1, le=512, description="cores that take the card's interrupts; the others run applications"
     )
-    nic_gbit_per_s: float = Field(default=10, gt=0, le=3200, description="line rate of a node's card")
+    nic_gbit_per_s: float = Field(default=10, ge=0.001, le=3200, description="line rate of a node's card")
     mtu: int = Field(default=1500, ge=576, le=65_535, description="MTU of the network between the nodes, in bytes")
     wire_ns: int = Field(
         default=1500,
@@ -82,7 +82,7 @@ class Hardware(BaseModel):
 class Scenario(BaseModel):
     """One setting of everything: run it, and the same seed gives the same bytes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(default="scenario", min_length=1, max_length=200, description="what it is called in results")
     description: str = Field(default="", description="what it is for")

@@ -44,7 +44,7 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False) 
     OutputError
         If the directory cannot be written, or holds something else.
     """
-    prepare_directory(directory, ("figures",))
+    prepare_directory(directory)
     tables = {
         "transactions": result.transactions,
         "breakdown": result.breakdown,

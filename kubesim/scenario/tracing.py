@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
@@ -13,7 +13,7 @@ from kubesim.scenario.simulation import costs_of, deploy, provenance
 from kubesim.scenario.visits import PricedHop, Role, priced
 
 if TYPE_CHECKING:
-    from kubesim.cluster import Cluster, Pod
+    from kubesim.cluster import Cluster, Pod, Service, ServicePort
     from kubesim.cost import CostSet
     from kubesim.kernel.walk import Path
     from kubesim.scenario.deployment import Deployment
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SOURCE_PORT = 40_000
 DEFAULT_PORT = 80
 DEFAULT_BYTES = 64
+PROTOCOLS = ("tcp", "udp")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def trace(
     source
         A pod, ``namespace/name`` or ``name``; of a Deployment, its first; or a node, for a process on it.
     target
-        A Service, a pod or an address, each with ``:PORT`` if needed.
+        A Service, a pod, a node or an address, each with ``:PORT`` if needed.
     protocol
         ``tcp`` or ``udp``; that of the Service's port, or TCP, if not given.
     payload_bytes
@@ -180,9 +181,11 @@ class _Tracer:
     def follow(self, source: str, target: str, protocol: str | None) -> tuple[TracedPacket, ...]:
         """First packet, its reply, an established packet and its reply."""
         deployment = self._deployment
-        client_address = self._source(source)
+        client_address, client_name = self._source(source)
         address, port, own_protocol = _target(deployment, target)
         protocol = protocol or own_protocol or "tcp"
+        if protocol not in PROTOCOLS:
+            raise InputError(f"protocol: only {' and '.join(PROTOCOLS)} can be traced, not {protocol!r}")
         found: list[TracedPacket] = []
         for kinds in (("first", "first_reply"), ("established", "reply")):
             request = Packet(client_address, address, protocol, SOURCE_PORT, port, self._payload_bytes)
@@ -196,18 +199,24 @@ class _Tracer:
             found.append(answer)
             if answer.delivered_to is None:
                 break
+            if answer.path.packet.destination == client_address:
+                found[-1] = replace(answer, delivered_to=client_name)  # its port on a host says nothing of the pod
         return tuple(found)
 
-    def _source(self, source: str) -> str:
-        """The address of the sender."""
+    def _source(self, source: str) -> tuple[str, str]:
+        """The address of the sender, and its name."""
         cluster = self._deployment.cluster
         names = [node.name for node in cluster.nodes]
         if source in names:
-            return cluster.node(source).address
+            return cluster.node(source).address, source
         try:
-            return cluster.pod(source).address
+            pod = cluster.pod(source)
         except InputError as error:
-            raise InputError(f"from: {error}") from None
+            if source in cluster.pod_names():
+                raise InputError(f"from: {error}") from None
+            known = did_you_mean(source, [*cluster.pod_names(), *names])
+            raise InputError(f"from: there is no pod or node {source!r}: {known}") from None
+        return pod.address, pod.full_name
 
     def _send(self, kind: str, packet: Packet) -> TracedPacket:
         deployment = self._deployment
@@ -216,7 +225,10 @@ class _Tracer:
             packet.segment_bytes = deployment.segment_bytes
         path = socket.send(deployment.namespace_at(packet.source), packet, materialise=deployment.materialise)
         hops = priced(path.hops, self._costs)
-        delivered_to = deployment.pod_name(path.delivered_to, path.packet.destination)
+        arrived = path.packet
+        delivered_to = deployment.pod_name(
+            path.delivered_to, arrived.destination, arrived.destination_port, arrived.protocol
+        )
         return TracedPacket(kind, sent, hops, path, delivered_to, self._costs.price_ns("core_wakeup"))
 
 
@@ -224,7 +236,7 @@ def _target(deployment: Deployment, target: str) -> tuple[str, int, str | None]:
     """Address, port and, where it is known, protocol of what is called."""
     name, _, port_text = target.partition(":")
     if not name:
-        raise InputError("to: a Service, a pod or an address is needed")
+        raise InputError("to: a Service, a pod, a node or an address is needed")
     cluster = deployment.cluster
     if _is_address(name):
         return name, _port_number(port_text) or DEFAULT_PORT, None
@@ -234,29 +246,43 @@ def _target(deployment: Deployment, target: str) -> tuple[str, int, str | None]:
     except InputError as error:
         service_error = error
     else:
-        matching = [one for one in service.ports if port_text in ("", one.name, str(one.port))]
-        if not matching:
-            known = [one.name or str(one.port) for one in service.ports]
-            raise InputError(f"to: Service {name} has no port {port_text!r}: {did_you_mean(port_text, known)}")
-        port = matching[0]
+        port = _service_port(service, port_text)
         if service.cluster_ip is not None and not deployment.proxy.is_headless:
             return service.cluster_ip, port.port, port.protocol
         endpoints = cluster.endpoints(service, port)
         if not endpoints:
             raise InputError(f"to: Service {name} has no virtual address and no endpoints: its name leads nowhere")
         return endpoints[0].address, endpoints[0].port, port.protocol
+    if name in (node.name for node in cluster.nodes):
+        return cluster.node(name).address, _port_number(port_text) or DEFAULT_PORT, None
     pod = _pod(cluster, name, service_error)
     declared = [one for one in pod.ports if port_text in ("", one.name, str(one.number))]
     number = declared[0].number if declared else _port_number(port_text) or DEFAULT_PORT
     return pod.address, number, declared[0].protocol if declared else None
 
 
+def _service_port(service: Service, wanted: str) -> ServicePort:
+    """The port of a Service that is called: by name or number, or the first."""
+    if service.kind == "ExternalName":
+        raise InputError(
+            f"to: Service {service.name} is an ExternalName, another name in DNS: no packet goes through it"
+        )
+    matching = [one for one in service.ports if wanted in ("", one.name, str(one.port))]
+    if not service.ports:
+        raise InputError(f"to: Service {service.name} has no ports")
+    if not matching:
+        known = [one.name or str(one.port) for one in service.ports]
+        raise InputError(f"to: Service {service.name} has no port {wanted!r}: {did_you_mean(wanted, known)}")
+    return matching[0]
+
+
 def _pod(cluster: Cluster, name: str, service_error: InputError) -> Pod:
     try:
         return cluster.pod(name)
     except InputError:
-        known = [*cluster.service_names(), *cluster.pod_names()]
-        raise InputError(f"to: there is no Service or pod {name!r}: {did_you_mean(name, known)}") from service_error
+        known = [*cluster.service_names(), *cluster.pod_names(), *(node.name for node in cluster.nodes)]
+        message = f"to: there is no Service, pod or node {name!r}: {did_you_mean(name, known)}"
+        raise InputError(message) from service_error
 
 
 def _is_address(text: str) -> bool:

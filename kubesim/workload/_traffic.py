@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from kubesim.errors import InputError
 from kubesim.workload._messages import Flows
@@ -25,22 +25,30 @@ SOURCE_PORTS = 28232
 class ServiceChoice(BaseModel):
     """Which of all Services a connection is made to."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     choice: Literal["uniform", "zipf", "first", "middle", "last"] = Field(
         description="each alike; by Zipf's law, a random one most often; or one by its position in the sorted list"
     )
-    exponent: float = Field(default=1.0, gt=0, le=10, description="exponent of Zipf's law")
+    exponent: float = Field(default=1.0, ge=0.001, le=10, description="exponent of Zipf's law")
 
 
 def _names(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _kind_of_target(value: object) -> str:
+    """Which of the two ways to say it is meant, so that what is wrong is said of that way."""
+    return "ServiceChoice" if isinstance(value, dict | ServiceChoice) else "names"
+
+
+_Names = Annotated[list[str], Field(min_length=1)]
+
+
 class Traffic(BaseModel):
     """What every workload has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
     makes_clients: ClassVar[bool] = True
     """Whether pods are made to send, where ``from`` names none."""
@@ -54,7 +62,9 @@ class Traffic(BaseModel):
         default=None, alias="from", description="send from this pod, or from the pods of this Deployment, instead"
     )
     to: Annotated[
-        list[str] | ServiceChoice, BeforeValidator(_names, json_schema_input_type=str | list[str] | ServiceChoice)
+        Annotated[_Names, Tag("names")] | Annotated[ServiceChoice, Tag("ServiceChoice")],
+        Discriminator(_kind_of_target),
+        BeforeValidator(_names, json_schema_input_type=str | _Names | ServiceChoice),
     ] = Field(
         default=ServiceChoice(choice="uniform"),
         description="a Service, several, or how one is chosen; NAME, NAMESPACE/NAME or NAME:PORT",
@@ -75,6 +85,10 @@ class RequestResponse(Traffic):
     response_bytes: int = Field(default=1, ge=1, le=65_000, description="payload of a reply")
     server_us: float = Field(default=0, ge=0, le=1e7, description="what the server computes per request")
     think_us: float = Field(default=0, ge=0, le=1e9, description="time from a reply to the next request")
+
+
+LOWEST_RATE_PER_S = 0.001
+"""Least rate of connections or datagrams: with fewer, a run lasts for years."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,22 @@ def refuse_too_many(messages: int) -> None:
             f"traffic: {messages:,} messages are too many to be held in memory, {MOST_MESSAGES:,} can be: "
             "ask for fewer transactions or connections"
         )
+
+
+MOST_SECONDS = 1e9
+"""How long a run may last at the most, some thirty years: its nanoseconds have to fit in 64 bits."""
+
+
+def refuse_too_slow(count: int, rate_per_s: float) -> None:
+    """Refuse a workload whose last message would be sent when times no longer fit in 64 bits.
+
+    Raises
+    ------
+    InputError
+        If it lasts longer than :data:`MOST_SECONDS`.
+    """
+    if count / rate_per_s > MOST_SECONDS:
+        raise InputError(f"traffic.rate_per_s: at {rate_per_s:g} per second it takes years to send {count:,}")
 
 
 def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[tuple[Service, ServicePort], ...]:
@@ -185,8 +215,10 @@ def _named(cluster: Cluster, name: str, protocol: str) -> tuple[Service, Service
     """A service port by ``NAME`` or ``NAME:PORT``, PORT being its number or name."""
     bare, _, wanted = name.partition(":")
     service = cluster.service(bare)
-    if service.cluster_ip is None:
-        raise InputError(f"Service {service.full_name} has no virtual address to send to")
+    if service.kind == "ExternalName":
+        raise InputError(
+            f"Service {service.full_name} is an ExternalName, another name in DNS: no packet goes through it"
+        )
     matching = [port for port in service.ports if port.protocol == protocol]
     if wanted:
         matching = [port for port in matching if wanted in (port.name, str(port.port))]

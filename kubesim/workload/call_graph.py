@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -45,7 +45,9 @@ class Plugin(Traffic):
     think_ms: float = Field(default=0, ge=0, le=1e6, description="time from a reply to the user's next request")
     request_bytes: int = Field(default=200, ge=1, le=65_000, description="payload of a call")
     response_bytes: int = Field(default=1000, ge=1, le=65_000, description="payload of its reply")
-    work_us: dict[str, float] = Field(default={}, description="what a Deployment computes per call, by its name")
+    work_us: dict[str, Annotated[float, Field(ge=0, le=1e7)]] = Field(
+        default={}, description="what a Deployment computes per call, by its name"
+    )
     default_work_us: float = Field(default=100, ge=0, le=1e7, description="the same, for those that are not listed")
     calls: dict[str, list[str]] | None = Field(
         default=None, description="Services that each Deployment calls, in order, instead of what its environment says"
@@ -208,7 +210,7 @@ def _calls(
         for name, number in dict.fromkeys(wanted):
             service = cluster.service(name)
             ports = [port for port in service.ports if port.protocol == "tcp" and number in (None, port.port)]
-            if ports and service.cluster_ip is not None:
+            if ports and service.kind != "ExternalName":
                 found.setdefault(owner, []).append((service, ports[0]))
     return found
 

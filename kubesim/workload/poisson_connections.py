@@ -10,7 +10,15 @@ from pydantic import Field
 from kubesim.units import NS_PER_S, NS_PER_US
 from kubesim.workload._messages import Messages
 from kubesim.workload._tcp import Conversation
-from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, refuse_too_many, targets
+from kubesim.workload._traffic import (
+    LOWEST_RATE_PER_S,
+    RequestResponse,
+    WorkloadContext,
+    make_flows,
+    refuse_too_many,
+    refuse_too_slow,
+    targets,
+)
 
 
 class Plugin(RequestResponse):
@@ -19,12 +27,15 @@ class Plugin(RequestResponse):
     protocol: ClassVar[str] = "tcp"
     workload: Literal["poisson_connections"] = "poisson_connections"
     connections: int = Field(default=1000, ge=1, le=100_000_000, description="connections in all")
-    rate_per_s: float = Field(default=1000, gt=0, le=1e9, description="connections per second, all clients together")
+    rate_per_s: float = Field(
+        default=1000, ge=LOWEST_RATE_PER_S, le=1e9, description="connections per second, all clients together"
+    )
     requests: int = Field(default=1, ge=1, le=1_000_000, description="requests of each connection")
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, connection by connection."""
         refuse_too_many(self.connections * (6 + 2 * self.requests))
+        refuse_too_slow(self.connections, self.rate_per_s)
         services = targets(self, context, self.protocol)
         conversation = Conversation(
             self.requests,

@@ -18,7 +18,7 @@ class Plugin(RequestResponse):
     protocol: ClassVar[str] = "udp"
     workload: Literal["udp_rr"] = "udp_rr"
     transactions: int = Field(default=1000, ge=1, le=100_000_000, description="transactions of each flow")
-    timeout_ms: float = Field(default=1000, gt=0, le=1e6, description="how long a client waits for a lost reply")
+    timeout_ms: float = Field(default=1000, ge=0.001, le=1e6, description="how long a client waits for a lost reply")
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, flow by flow."""

@@ -9,7 +9,15 @@ from pydantic import Field
 
 from kubesim.units import NS_PER_S
 from kubesim.workload._messages import NONE, MessageKind, Messages, Part, Script, socket_places
-from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, refuse_too_many, targets
+from kubesim.workload._traffic import (
+    LOWEST_RATE_PER_S,
+    Traffic,
+    WorkloadContext,
+    make_flows,
+    refuse_too_many,
+    refuse_too_slow,
+    targets,
+)
 
 
 class Plugin(Traffic):
@@ -20,7 +28,10 @@ class Plugin(Traffic):
     datagrams: int = Field(default=10_000, ge=1, le=100_000_000, description="datagrams that each flow sends")
     message_bytes: int = Field(default=1400, ge=1, le=65_000, description="payload of a datagram")
     rate_per_s: float | None = Field(
-        default=None, gt=0, le=1e9, description="datagrams per second of each flow; as fast as possible if not given"
+        default=None,
+        ge=LOWEST_RATE_PER_S,
+        le=1e9,
+        description="datagrams per second of each flow; as fast as possible if not given",
     )
 
     def messages(self, context: WorkloadContext) -> Messages:
@@ -44,6 +55,7 @@ class Plugin(Traffic):
         departures = np.arange(0, len(script), 2)
         release_ns = np.zeros(len(script), np.int64)
         if self.rate_per_s is not None:
+            refuse_too_slow(self.datagrams, self.rate_per_s)
             release_ns[departures] = np.rint(np.arange(len(departures)) % self.datagrams * (NS_PER_S / self.rate_per_s))
         return Messages(
             protocol=self.protocol,

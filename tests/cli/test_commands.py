@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
@@ -18,6 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from kubesim.cli import main
+from kubesim.experiment import runner
 
 SCENARIO = """\
 name: small
@@ -99,6 +100,13 @@ def fail(*arguments: object) -> str:
     return done.stderr
 
 
+def fail_last(*arguments: object) -> str:
+    """Run it and expect that it fails at its end, behind a progress bar; the last line."""
+    done = kubesim(*arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    return done.stderr.splitlines()[-1]
+
+
 def test_run_prints_a_table_and_writes_a_directory(scenario: Path, tmp_path: Path) -> None:
     text = succeed("run", scenario, "--out", tmp_path / "out", "--packets")
     for word in ("latency p99", "throughput", "first packet", "syscall_receive", "written to"):
@@ -120,6 +128,22 @@ def test_run_twice_gives_the_same_bytes(scenario: Path, tmp_path: Path) -> None:
         succeed("run", scenario, "--out", tmp_path / name, "--packets")
         written.append({file.name: file.read_bytes() for file in (tmp_path / name).rglob("*") if file.is_file()})
     assert written[0] == written[1]
+
+
+def test_a_used_directory_holds_nothing_of_the_run_before(scenario: Path, experiment: Path, tmp_path: Path) -> None:
+    def files() -> set[str]:
+        return {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+
+    succeed("run", scenario, "--out", tmp_path / "out")
+    fresh = files()
+    succeed("run", scenario, "--out", tmp_path / "out", "--packets")
+    succeed("run", scenario, "--out", tmp_path / "out")
+    assert files() == fresh
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    succeed("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    assert not files() & {"transactions.csv", "utilisation.parquet", "summary.json", "figures/latency.png"}
+    succeed("run", scenario, "--out", tmp_path / "out")
+    assert files() == {*fresh, "notes.txt"}
 
 
 def test_run_as_json_with_fields_changed(scenario: Path) -> None:
@@ -222,10 +246,13 @@ def test_bad_arguments(scenario: Path, experiment: Path, tmp_path: Path) -> None
     assert "cannot read" in fail("run", tmp_path / "missing.yaml")
     assert "cannot read" in fail("run", tmp_path)
     assert "FIELD=VALUE is needed" in fail("run", scenario, "--set", "proxy")
-    assert "unknown field" in fail("run", scenario, "--set", "proxxy=none")
-    assert "name has no fields" in fail("run", scenario, "--set", "name.x=1")
-    assert "there is no pod 'x'" in fail("trace", scenario, "--from", "x", "--to", "svc-07")
-    assert "there is no Service or pod 'svc-7'" in fail("trace", scenario, "--from", "client-1", "--to", "svc-7")
+    assert "there is no pod or node 'x'" in fail("trace", scenario, "--from", "x", "--to", "svc-07")
+    assert "there is no Service, pod or node 'svc-7'" in fail("trace", scenario, "--from", "client-1", "--to", "svc-7")
+    assert "only tcp and udp can be traced, not 'sctp'" in fail(
+        "trace", scenario, "--from", "client-1", "--to", "svc-07", "--protocol", "sctp"
+    )
+    assert "cluster.manifests: cannot read" in fail("run", scenario, "--set", "cluster.manifests=[.]")
+    assert "costs: cannot read" in fail("run", scenario, "--set", "costs=nope.yaml")
     assert "there is no schema of 'x'" in fail("schema", "x")
     assert "holds no results of kubesim" in fail("plot", tmp_path)
     assert "cannot write" in fail("run", scenario, "--out", scenario / "below-a-file")
@@ -234,6 +261,111 @@ def test_bad_arguments(scenario: Path, experiment: Path, tmp_path: Path) -> None
     wrong.write_text(EXPERIMENT.replace("cluster.services", "cluster.servces"))
     assert "did you mean 'services'?" in fail("sweep", wrong, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["proxxy=none"], "--set proxxy: unknown field: did you mean 'proxy'?"),
+        (["name.x=1"], "--set name.x: name has no fields"),
+        (["seed=["], "--set seed: '[' is not YAML"),
+        (["cluster.nodes=-1"], "--set cluster.nodes: input should be greater than or equal to 1, not -1"),
+        (["cluster.nodes=2", "cluster.nodes=true"], "--set cluster.nodes: a number is needed, not true or false"),
+        (["traffic={workload: tcp_rr, to: 5}"], "--set traffic: to: a list is needed, not 5"),
+        (["traffic.to=[]"], "--set traffic.to: list should have at least 1 item"),
+        (["traffic.to.choice=zpf"], "--set traffic.to.choice: there is no 'zpf': did you mean 'zipf'?"),
+        (["cluster.pod_cidr=10.96.0.0/16"], "scenario.yaml, line 2 (with --set cluster.pod_cidr): cluster: pod_cidr"),
+        (["cluster.nodes=2", "traffic.clients=0"], "--set traffic.clients: input should be"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(settings: list[str], message: str, scenario: Path) -> None:
+    said = fail("run", scenario, *(word for setting in settings for word in ("--set", setting)))
+    assert message in said
+
+
+def test_a_setting_is_not_blamed_for_the_file(scenario: Path) -> None:
+    scenario.write_text(SCENARIO.replace("transactions: 40", "transactions: 0"))
+    said = fail("run", scenario, "--set", "cluster.nodes=3", "--set", "traffic.clients=1")
+    assert "scenario.yaml, line 5: traffic.transactions: input should be" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], "no such command 'rnu'. Did you mean 'run'?"),
+        (["sweep", "x.yaml", "--workers", "0"], "invalid value for '--workers'"),
+        (["trace", "x.yaml", "--from", "client-1"], "trace needs a scenario with --from and --to"),
+        (["run"], "missing argument 'SCENARIO.yaml'"),
+        (["run", "x.yaml", "--foo"], "no such option: --foo"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str) -> None:
+    assert message in fail(*arguments)
+
+
+def test_without_arguments_there_is_help() -> None:
+    assert "Usage" in succeed()
+
+
+def interrupt(*_: Any, **__: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["kubesim.scenario.simulation.deploy", "kubesim.cli.inputs.scenario_with"])
+def test_ctrl_c_during_a_run(place: str, scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, interrupt)
+    assert kubesim("run", scenario) == Done(130, "", "kubesim: interrupted\n")
+
+
+def test_ctrl_c_during_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loader:
+        find_spec = staticmethod(interrupt)
+
+    for name in [name for name in sys.modules if name.startswith("kubesim.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Loader(), *sys.meta_path])
+    assert kubesim("run", "x.yaml") == Done(130, "", "kubesim: interrupted\n")
+
+
+def test_ctrl_c_during_a_sweep_shows_what_there_is(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = "figures: [{name: f, x: cluster.services, y: latency_p50_ns, by: proxy, where: {proxy: %s}}]\n"
+    tables = "tables: [{title: with %s, value: latency_p50_ns, rows: [cluster.services], where: {proxy: %s}}]\n"
+    text = EXPERIMENT.partition("figures")[0]
+    for field, entry in (("figures", figures), ("tables", tables)):
+        entries = [entry.replace("%s", name).partition("[")[2].rpartition("]")[0] for name in ("iptables", "nftables")]
+        text += f"{field}: [{', '.join(entries)}]\n".replace("name: f,", "name: f-1,", 1)
+    experiment.write_text(text)
+
+    def run_one(number: int, scenario: str) -> tuple[int, dict[str, Any]]:
+        return interrupt() if number == 2 else really_run_one(number, scenario)
+
+    really_run_one = runner.run_one
+    monkeypatch.setattr(runner, "run_one", run_one)
+    out = tmp_path / "out"
+    done = kubesim("sweep", experiment, "--out", out, "--workers", 1)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-3:] == [
+        "note: the figure f is left out: no finished run has anything to show in it",
+        "note: the table 'with nftables' is left out: no finished run has anything to show in it",
+        f"kubesim: interrupted: 2 of 4 runs are finished and kept in {out}",
+    ]
+    assert "with iptables" in done.stdout
+    assert {file.name for file in (out / "figures").iterdir()} == {"f-1.png", "f-1.svg"}
+    again = kubesim("plot", out)
+    assert again.returncode == 0
+    assert again.stderr == "note: the figure f is left out: no finished run has anything to show in it\n"
+    assert again.stdout.split() == [str(out / "figures" / "f-1.png"), str(out / "figures" / "f-1.svg")]
+
+
+def test_a_sweep_of_one_run_without_tables_of_its_own(experiment: Path, tmp_path: Path) -> None:
+    text = EXPERIMENT.partition("factors")[0]
+    experiment.write_text(text + "factors: {proxy: [nftables]}\n")
+    assert "nftables" in succeed("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    experiment.write_text(text + "factors: {proxy: [nftables]}\ntables: [{value: latncy_p50_ns, rows: [proxy]}]")
+    message = fail_last("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    assert "'latncy_p50_ns' is not measured: did you mean 'latency_p50_ns'?" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -43,7 +43,7 @@ def test_online_boutique_loads_unmodified(online_boutique: Path) -> None:
     assert len(cluster.services) == 12
     assert len(cluster.pods) == 12
     assert len(cluster.nodes) == 3
-    assert cluster.notices == ("skipped 11 objects that carry no traffic: 11 ServiceAccount",)
+    assert cluster.notices == ("skipped 11 objects without traffic: 11 ServiceAccount",)
     assert [len(addresses(cluster, service.name)) for service in cluster.services] == [1] * 12
     assert sorted({pod.node for pod in cluster.pods}) == ["node-1", "node-2", "node-3"]
     frontend = cluster.pod("frontend")
@@ -76,7 +76,7 @@ def test_lists_streams_and_several_files(tmp_path: Path) -> None:
     (tmp_path / "services.yaml").write_text("---\n---\n" + yaml.safe_dump(service_list) + "---\nkind: ConfigMap\n")
     cluster = build_cluster(ClusterSpec(manifests=[tmp_path / "list.yaml", tmp_path / "services.yaml"]))
     assert len(addresses(cluster, "web")) == 3
-    assert cluster.notices == ("skipped 1 objects that carry no traffic: 1 ConfigMap",)
+    assert cluster.notices == ("skipped 1 object without traffic: 1 ConfigMap",)
 
 
 def test_a_dump_of_a_running_cluster(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_pods_outside_their_nodes_range_move_and_endpoints_follow(tmp_path: Path
     cluster = cluster_of(text, tmp_path)
     assert cluster.pod("p").address == "10.42.0.2"
     assert addresses(cluster, "s") == ["10.42.0.2:80"]
-    assert cluster.notices == ("1 pods got new addresses: theirs are not in the podCIDR of their node",)
+    assert cluster.notices == ("1 pod got new addresses: what was given is not in the podCIDR of the node",)
 
 
 def test_slices_win_over_selectors_and_old_endpoints_and_bring_pods(tmp_path: Path) -> None:
@@ -191,16 +191,38 @@ def test_services_without_a_virtual_address(tmp_path: Path) -> None:
     assert [name for name, _, _ in cluster.service_ports()] == ["default/balanced"]
 
 
+def test_pods_say_which_nodes_there_are_where_no_node_is_given(tmp_path: Path) -> None:
+    pods = "".join(
+        f"---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p-{node}}}, spec: {{nodeName: {node}}}, status: {{podIP: ''}}}}\n"
+        for node in ("beta", "alpha")
+    )
+    cluster = cluster_of(pods, tmp_path)
+    assert [node.name for node in cluster.nodes] == ["beta", "alpha"]
+    assert [cluster.pod(f"p-{name}").node for name in ("alpha", "beta")] == ["alpha", "beta"]
+    assert [node.name for node in cluster_of(pods, tmp_path, nodes=3).nodes] == ["beta", "alpha", "node-1"]
+    with pytest.raises(InputError, match=r"cluster\.nodes is 1, but the manifests have 2 nodes"):
+        cluster_of(pods, tmp_path, nodes=1)
+
+
+def test_endpoints_of_ipv6_imply_no_pods(tmp_path: Path) -> None:
+    text = """\
+{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Endpoints, metadata: {name: s}, subsets: [{addresses: [{ip: "fd00::1", nodeName: node-1}], ports: [{port: 80}]}]}
+"""
+    assert cluster_of(text, tmp_path).pods == ()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: [1", "manifest.yaml, line 2, column 1: did not find expected"),
         ("- 1\n- 2\n", "document 1: a Kubernetes object is a mapping, not list"),
         ("apiVersion: v1\n", "document 1: an object without a kind"),
-        ("kind: Service\napiVersion: v1\nspec: {}\n", "document 1: Service : metadata: Field required"),
+        ("kind: Service\napiVersion: v1\nspec: {}\n", "document 1: Service: metadata: this field is needed"),
         (
             "{kind: Service, apiVersion: v1, metadata: {name: s}, spec: {ports: [{port: 99999}]}}",
-            "Service s: spec.ports.0.port: Input should be less than or equal to 65535",
+            "Service s: spec.ports.0.port: input should be less than or equal to 65535, not 99999",
         ),
         (
             "{kind: Service, apiVersion: v1, metadata: {name: s}, spec: {clusterIP: x, ports: [{port: 1}]}}",
@@ -221,7 +243,13 @@ def test_services_without_a_virtual_address(tmp_path: Path) -> None:
         (WEB.replace("targetPort: http", "targetPort: htpp"), "targetPort 'htpp' is the name of no port of the pods behind it"),
         (WEB.replace("targetPort: http", "targetPort: htpp"), "did you mean 'http'?"),
         (WEB + "---\n" + WEB, "Deployment 'web' is there already"),
-        ("{kind: Pod, apiVersion: v1, metadata: {name: p}, spec: {nodeName: nod-1}}", "there is no node 'nod-1' for pod p: did you mean 'node-1'?"),
+        ("{kind: List, items: [{kind: Node, apiVersion: v1, metadata: {name: node-1}}, {kind: Pod, apiVersion: v1, metadata: {name: p}, spec: {nodeName: nod-1}}]}", "there is no node 'nod-1' for pod p: did you mean 'node-1'?"),
+        ("{kind: Pod, apiVersion: v1, metadata: {name: p}, spec: {}, status: {podIP: 10.1.2.999}}", "document 1: Pod p: podIP '10.1.2.999' is not an address"),
+        ("{kind: Node, apiVersion: v1, metadata: {name: n}, status: {addresses: [{type: InternalIP, address: 10.0.0}]}}", "document 1: Node n: InternalIP '10.0.0' is not an address"),
+        ("{kind: Endpoints, apiVersion: v1, metadata: {name: e}, subsets: [{notReadyAddresses: [{ip: x}]}]}", "document 1: Endpoints e: ip 'x' is not an address"),
+        ("{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {name: e}, endpoints: [{addresses: [1.2.3]}]}", "document 1: EndpointSlice e: address '1.2.3' is not an address"),
+        ("{kind: Service, apiVersion: v1, metadata: {name: s}, spec: {ports: [{port: 1, targetPort: 99999}]}}", "Service s: spec.ports.0.targetPort: input should be less than or equal to 65535, not 99999"),
+        ("{kind: Pod, apiVersion: v1, metadata: {}, spec: {}}", "document 1: Pod: metadata.name: this field is needed"),
         (
             "{kind: Node, apiVersion: v1, metadata: {name: n}, spec: {podCIDR: 10.0.0.0/99}}",
             "Node n: podCIDR '10.0.0.0/99' is not an IPv4 range",

@@ -90,9 +90,9 @@ def test_a_real_application_inside_a_big_cluster(online_boutique: object) -> Non
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"pod_cidr": "10.0.0.0/24", "nodes": 3, "services": 100, "endpoints": 10}, "the range 10.0.0.0/24 is too small for 3 nodes"),
-        ({"service_cidr": "10.96.0.0/28", "services": 100}, "10.96.0.0/28 has 14 addresses left for 100 Services"),
-        ({"node_cidr": "192.168.0.0/28", "nodes": 20}, "192.168.0.0/28 has no addresses left for nodes"),
+        ({"pod_cidr": "10.0.0.0/24", "nodes": 3, "services": 100, "endpoints": 10}, "cluster.pod_cidr: the range 10.0.0.0/24 is too small for 3 nodes"),
+        ({"service_cidr": "10.96.0.0/28", "services": 100}, "cluster.service_cidr: 10.96.0.0/28 has 14 addresses left for 100 Services"),
+        ({"node_cidr": "192.168.0.0/28", "nodes": 20}, "cluster.node_cidr: 192.168.0.0/28 has no addresses left for nodes"),
         ({"endpoint_nodes": ["node-9"], "services": 1}, "there is no node 'node-9': did you mean 'node-"),
         ({"endpoint_nodes": [], "services": 1}, "cluster.endpoint_nodes names no node"),
         ({"services": 250_000, "endpoints": 5000}, "the range 10.128.0.0/9 is too small"),

@@ -147,6 +147,21 @@ def test_an_interrupted_sweep_keeps_what_is_finished(tmp_path: Path, monkeypatch
     assert not list((tmp_path / "out").glob(".*")), "nothing half-written"
 
 
+def workers_of(process: int) -> list[int]:
+    """Processes that a sweep has started to work for it."""
+    children = [
+        child for file in Path(f"/proc/{process}/task").glob("*/children") for child in file.read_text().split()
+    ]
+    return [int(child) for child in children if "LokyProcess" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+def ignored_signals(process: int) -> int:
+    """The signals that a process does not hear of, as bits."""
+    (line,) = (line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("SigIgn"))
+    return int(line.split()[1], 16)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     text = SMALL.replace("transactions: 10", "transactions: 4000").replace("[1, 20]", str(list(range(1, 31))))
     command = [
@@ -164,6 +179,9 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     deadline = time.monotonic() + 90
     while len(list((tmp_path / "out" / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    assert all(ignored_signals(worker) & 1 << signal.SIGINT - 1 for worker in workers), "or they may print tracebacks"
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -199,6 +217,16 @@ def test_a_run_that_makes_no_sense_stops_the_sweep_and_keeps_the_others(workers:
         ),
         ("[iptables,", "[iptable,", "there is no 'iptable': did you mean 'iptables'?"),
         ("x: proxy,", "x: proxi,", "figures.1: 'proxi' is not a factor: did you mean 'proxy'?"),
+        (
+            "by: proxy, band",
+            "by: proxy, where: {proxy: nftables}, band",
+            "figures.0: no run has the levels in its where",
+        ),
+        ("columns: cluster.services}", "where: {cluster.services: 2}}", "tables.0: no run has the levels in its where"),
+        ("relative_to: iptables", "relative_to: none", "figures.3: relative_to: no run has the level 'none' of proxy"),
+        (", by: proxy, relative_to", ", relative_to", "figures.3: relative_to needs by"),
+        ("y: latency_p50_ns, ", "", "figures.1: a figure of kind bars needs y"),
+        ("kind: bars, ", "", "figures.1: the levels of proxy are no numbers to draw lines along: kind: bars"),
         ("name: lines", "name: Lines!", "figures.0.name: string should match pattern"),
         ("name: small", "nome: small", "nome: unknown field: did you mean 'name'?"),
         ("scenario:", "scenari:", "scenari: unknown field: did you mean 'scenario'?"),

@@ -10,14 +10,20 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from kubesim.cost import DEFAULT_COST_SET, load_cost_set
 from kubesim.errors import InputError
+from kubesim.experiment import load_experiment, sweep
 from kubesim.figure import FigureSpec, level_label, level_text
 from kubesim.report import draw_directory, style
+from kubesim.report.bars import draw_bars
 from kubesim.report.groups import GROUPS, group_of
 from kubesim.report.lines import draw_lines
 from kubesim.scenario import save_result
+from kubesim.units import Unit
 from tests.scenarios import simulate
 
 
@@ -63,6 +69,72 @@ def test_axes_are_logarithmic_where_numbers_span_decades() -> None:
     assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "linear")
     assert ax.get_ylim()[0] == 0
     assert {text.get_text() for text in ax.texts} == {"a", "b"}, "lines are labelled at their ends"
+
+
+def test_the_highest_marker_is_below_the_top_on_all_panels() -> None:
+    rows = pd.DataFrame({"n": [1, 2] * 2, "p": ["a"] * 2 + ["b"] * 2, "t_ns": [10.0, 20.0, 30.0, 40.0]})
+    for ax in draw_lines(FigureSpec(name="f", x="n", y="t_ns", panel="p"), rows).axes:
+        assert ax.get_ylim() == pytest.approx((0, 42.4))
+
+
+def test_large_numbers_along_an_axis_are_short() -> None:
+    rows = pd.DataFrame({"n": [1, 2], "p": ["a", "b"], "rate_per_s": [200_000.0, 250_000.0]})
+    for draw, spec in (
+        (draw_lines, FigureSpec(name="f", x="n", y="rate_per_s")),
+        (draw_bars, FigureSpec(name="f", x="p", y="rate_per_s")),
+    ):
+        (ax,) = draw(spec, rows).axes
+        assert ax.yaxis.get_major_formatter()(250_000) == "250k"
+
+
+def test_lines_of_a_label_are_about_as_long_as_each_other() -> None:
+    assert style.axis_label("CPU time of a first packet, p50 to p99", Unit(1e3, "µs")).count("\n") == 0
+    first, second = style.axis_label("latency of a connection's first request, p50 to p99", Unit(1e3, "µs")).split("\n")
+    assert abs(len(first) - len(second)) < 10
+
+
+def test_the_axis_of_latencies_fits_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: dict[str, Figure] = {}
+
+    def keep(figure: Figure, stem: Path, _provenance: dict[str, str]) -> list[Path]:
+        figures[stem.name] = figure
+        return []
+
+    monkeypatch.setattr(style, "save", keep)
+    save_result(simulate(traffic={"workload": "tcp_crr", "transactions": 200}), tmp_path / "out")
+    draw_directory(tmp_path / "out")
+    latencies = pd.read_parquet(tmp_path / "out" / "transactions.parquet").query("is_measured")["latency_ns"] / 1e3
+    (ax,) = figures["latency"].axes
+    low, high = ax.get_xlim()
+    assert low == pytest.approx(latencies.min(), rel=0.1)
+    assert high == pytest.approx(latencies.quantile(0.999), rel=0.1)
+    for figure in figures.values():
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        width = figure.bbox.width
+        for text in figure.axes[0].texts:
+            assert text.get_window_extent().x1 < width, text.get_text()
+    (ax,) = figures["breakdown"].axes
+    longest = max(patch.get_width() for patch in ax.patches if isinstance(patch, Rectangle))
+    assert longest > 0.8 * ax.get_xlim()[1]
+
+
+def test_a_figure_of_a_complete_sweep_that_can_show_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(
+        "{name: e, scenario: {cni: calico-bgp, proxy: none, cluster: {services: 1, endpoints: 0},"
+        " traffic: {workload: tcp_rr, transactions: 5}},"
+        " factors: {cluster.nodes: [2, 3]}, figures: [{name: f, x: cluster.nodes, y: latency_p50_ns}]}"
+    )
+    experiment, runs = load_experiment(file)
+    sweep(experiment, runs, tmp_path / "out", workers=1)
+    left_out: list[str] = []
+    assert draw_directory(tmp_path / "out", left_out.append) == []
+    assert left_out == ["the figure f is left out: no finished run has anything to show in it"]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest["experiment"]["figures"][0]["where"] = {"cluster.nodes": 4}
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="figure f has nothing to show: no run has what it asks for"):
+        draw_directory(tmp_path / "out")
 
 
 def test_every_operation_has_a_group() -> None:

@@ -34,8 +34,8 @@ def config(tmp_path: Path, **changes: object) -> Path:
     return file
 
 
-def rules(tmp_path: Path, node: str | None = "node-a", **changes: object) -> str:
-    return node_rules([MANIFEST], node, config=config(tmp_path, **changes)).text
+def rules(tmp_path: Path, changes: dict[str, object] | None = None, node: str | None = "node-a") -> str:
+    return node_rules([MANIFEST], node, config=config(tmp_path, **(changes or {}))).text
 
 
 def test_kubeadms_configuration_is_read(tmp_path: Path) -> None:
@@ -68,20 +68,20 @@ def test_kubeadms_configuration_is_read(tmp_path: Path) -> None:
 def test_settings_of_the_configuration(
     change: dict[str, object], expected: str, is_there: bool, tmp_path: Path
 ) -> None:
-    text = "\n".join(line for line in rules(tmp_path, **change).splitlines() if "KUBE-FIREWALL" not in line)
+    text = "\n".join(line for line in rules(tmp_path, change).splitlines() if "KUBE-FIREWALL" not in line)
     assert (expected in text) is is_there
 
 
 @pytest.mark.parametrize("mode", ["iptables", "nftables", "ipvs"])
 def test_the_mode_is_the_configurations(mode: str, tmp_path: Path) -> None:
     starts = {"iptables": "*filter", "nftables": "add table ip kube-proxy", "ipvs": "-A -"}
-    assert rules(tmp_path, mode=mode).startswith(starts[mode])
+    assert rules(tmp_path, {"mode": mode}).startswith(starts[mode])
     other = node_rules([MANIFEST], "node-a", config=config(tmp_path, mode="iptables"), mode=mode).text
     assert other.startswith(starts[mode]), "what is asked for comes first"
 
 
 def test_the_node_is_the_configurations(tmp_path: Path) -> None:
-    assert "KUBE-SVL" in rules(tmp_path, node=None, hostnameOverride="node-b")
+    assert "KUBE-SVL" in rules(tmp_path, {"hostnameOverride": "node-b"}, node=None)
     first = node_rules([MANIFEST]).text
     assert first == node_rules([MANIFEST], "node-a").text
 
@@ -103,7 +103,7 @@ def test_the_node_is_the_configurations(tmp_path: Path) -> None:
 )
 def test_wrong_configurations_are_told_in_one_line(changes: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as caught:
-        rules(tmp_path, **changes)
+        rules(tmp_path, changes)
     assert "\n" not in str(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,17 @@ from hypothesis import strategies as st
 
 from kubesim.cni import cni_names
 from kubesim.errors import InputError
-from kubesim.proxy import proxy_class, proxy_names
-from kubesim.scenario import Result, run
+from kubesim.proxy import proxy_class
+from kubesim.scenario import Result, run, trace
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.simulation import costs_of, deploy
 from kubesim.scenario.visits import priced
 from tests.clusters import converse
-from tests.scenarios import WORKLOADS, scenario, simulate
+from tests.scenarios import PROXIES, WORKLOADS, scenario, simulate
 
 
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
-@pytest.mark.parametrize("proxy", proxy_names())
+@pytest.mark.parametrize("proxy", PROXIES)
 def test_every_workload_runs_with_every_proxy(workload: str, proxy: str) -> None:
     result = simulate(traffic={"workload": workload}, proxy=proxy)
     summary = result.summary
@@ -81,7 +82,7 @@ def _means(result: Result) -> Any:
 @settings(max_examples=60)
 @given(
     cni=st.sampled_from(cni_names()),
-    proxy=st.sampled_from([name for name in proxy_names() if not proxy_class(name).is_headless]),
+    proxy=st.sampled_from([name for name in PROXIES if not proxy_class(name).is_headless]),
     services=st.integers(1, 40),
     endpoints=st.integers(1, 6),
     nodes=st.integers(2, 3),
@@ -172,7 +173,7 @@ def test_keep_alive_hides_the_difference() -> None:
     assert gaps[2] < 0.02
 
 
-@pytest.mark.parametrize("proxy", proxy_names())
+@pytest.mark.parametrize("proxy", PROXIES)
 def test_vxlan_costs_more_than_plain_routing(proxy: str) -> None:
     by_cni = {cni: simulate(cni=cni, proxy=proxy, hardware={"nic_gbit_per_s": 100}).summary for cni in cni_names()}
     small = {
@@ -254,6 +255,47 @@ def test_what_applications_compute_is_in_the_breakdown() -> None:
     assert result.summary["latency_p50_ns"] > 50_000
 
 
+HEADLESS = """\
+{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {clusterIP: None, selector: {app: db}, ports: [{port: 5432}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: en}, spec: {type: ExternalName, externalName: example.org}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec: {replicas: 2, template: {metadata: {labels: {app: db}}, spec: {containers: [{name: c}]}}}
+"""
+
+
+@pytest.fixture
+def headless(tmp_path: Path) -> Path:
+    """A manifest with a headless Service."""
+    file = tmp_path / "headless.yaml"
+    file.write_text(HEADLESS)
+    return file
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_clients_of_a_headless_service_have_its_pods_addresses(proxy: str, headless: Path) -> None:
+    traffic = {"workload": "tcp_crr", "to": "db", "transactions": 40}
+    result = simulate(cluster={"manifests": [headless]}, proxy=proxy, traffic=traffic)
+    assert result.summary["lost_transactions"] == 0
+    servers = result.transactions.groupby("server")["flow"].nunique()
+    assert set(servers.index) == {"default/db-0", "default/db-1"}
+    assert servers.min() > 5
+    chosen = scenario(cluster={"manifests": [headless]}, proxy=proxy)
+    direct = {trace(chosen, "client-1", f"{name}:5432").packets[0].rules_tested for name in ("db-0", "db-1")}
+    hops = result.hops()
+    is_rule = hops["operation"].isin(["iptables_rule", "iptables_nft_rule", "nft_rule"])
+    rules = hops[hops["kind"].eq("syn") & is_rule].groupby("packet")["count"].sum()
+    assert set(rules) == direct, "as if a client called the pod"
+
+
+def test_an_external_name_is_no_target(headless: Path) -> None:
+    with pytest.raises(InputError, match="Service default/en is an ExternalName, another name in DNS: no packet goes"):
+        simulate(cluster={"manifests": [headless]}, traffic={"to": "en"})
+
+
 def test_a_service_without_endpoints_refuses_everybody() -> None:
     result = simulate(cluster={"endpoints": 0})
     summary = result.summary
@@ -263,6 +305,8 @@ def test_a_service_without_endpoints_refuses_everybody() -> None:
     assert "has no endpoints" in reason
     assert result.trace.arrive_ns.max() >= 0, "the SYN was sent"
     assert len(result.transactions) == 0
+    assert "not one of the connections gets anywhere: there is nothing to measure" in result.notices
+    assert not [notice for notice in simulate().notices if "gets anywhere" in notice]
 
 
 def test_a_datagram_that_does_not_fit() -> None:
@@ -305,7 +349,7 @@ def test_session_affinity_and_schedulers_in_a_run(tmp_path: Any) -> None:
 
 
 def test_connections_are_spread_over_endpoints_alike() -> None:
-    for proxy in proxy_names():
+    for proxy in PROXIES:
         result = simulate(
             proxy=proxy,
             cluster={"services": 1, "endpoints": 4},

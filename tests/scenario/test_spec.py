@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from kubesim.cni import cni_names
-from kubesim.cost import DEFAULT_COST_SET
+from kubesim.cost import DEFAULT_COST_SET, Number
 from kubesim.errors import InputError
 from kubesim.proxy import proxy_names
 from kubesim.scenario import Scenario, load_scenario
 from kubesim.scenario.simulation import provenance
-from kubesim.workload import workload_names
+from kubesim.workload import workload_class, workload_names
 
 GOOD = """\
 name: good
@@ -61,7 +66,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("workload: tcp_rr", "clients_on: [node-1]", "line 5: traffic: the field 'workload' is needed"),
         ("clients: 2", "client: 2", "line 7: traffic.client: unknown field: did you mean 'clients'?"),
         ("clients: 2", "clients: 0", "line 7: traffic.clients: input should be greater than or equal to 1, not 0"),
-        ("clients: 2", "clients: many", "line 7: traffic.clients: input should be a valid integer"),
+        ("clients: 2", "clients: many", "line 7: traffic.clients: a whole number is needed, not 'many'"),
         ("clients: 2", "clients: 2\n  from: x", "line 5: traffic: give either from, or clients and clients_on"),
         ("nodes: 2", "node: 2", "line 2: cluster.node: unknown field: did you mean 'nodes'?"),
         ("nodes: 2", "nodes: -2", "line 2: cluster.nodes: input should be greater than or equal to 1, not -2"),
@@ -77,7 +82,40 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("name: good", "engine: sympy", "line 1: engine: there is no engine 'sympy': did you mean 'simpy'?"),
         ("name: good", "seed: -1", "line 1: seed: input should be greater than or equal to 0, not -1"),
         ("name: good", "warmup_ratio: 1.5", "line 1: warmup_ratio: input should be less than 1, not 1.5"),
-        ("name: good", "name: [x]", "line 1: name: input should be a valid string"),
+        ("nodes: 2", "nodes: true", "line 2: cluster.nodes: a number is needed, not true or false"),
+        (
+            "nodes: 2",
+            "service_cidr: 127.0.0.0/8",
+            "line 2: cluster.service_cidr: 127.0.0.0/8 cannot be used: 127.0.0.0/8 is for loopback",
+        ),
+        (
+            "nodes: 2",
+            "pod_cidr: 224.0.0.0/8",
+            "line 2: cluster.pod_cidr: 224.0.0.0/8 cannot be used: 224.0.0.0/4 is for multicast",
+        ),
+        ("nodes: 2", "node_cidr: 0.0.0.0/0", "line 2: cluster.node_cidr: 0.0.0.0/0 cannot be used: 0.0.0.0/8 is for"),
+        ("nodes: 2", "pod_cidr: 10.1.x", "line 2: cluster.pod_cidr: '10.1.x' is not an IPv4 range"),
+        (
+            "cluster: {nodes: 2, services: 10}",
+            "cluster: 5",
+            "line 2: cluster: a mapping is needed, with fields such as manifests, nodes, services, endpoints, not 5",
+        ),
+        ("clients: 2", "to: []", "line 7: traffic.to: list should have at least 1 item, not 0"),
+        ("clients: 2", "to: 5", "line 7: traffic.to: a list is needed, not 5"),
+        ("clients: 2", "to: {choice: zpf}", "line 7: traffic.to.choice: there is no 'zpf': did you mean 'zipf'?"),
+        ("clients: 2", "to: {choise: zipf}", "line 7: traffic.to.choise: unknown field: did you mean 'choice'?"),
+        (
+            "clients: 2",
+            "to: {choice: zipf, exponent: .nan}",
+            "line 7: traffic.to.exponent: a finite number is needed, not nan",
+        ),
+        (
+            "cores: 4",
+            "nic_gbit_per_s: 1.0e-300",
+            "line 8: hardware.nic_gbit_per_s: input should be greater than or equal to 0.001",
+        ),
+        ("cores: 4", "cores: {}", "line 8: hardware.cores: a whole number is needed"),
+        ("name: good", "name: [x]", "line 1: name: text is needed"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -86,6 +124,54 @@ def test_what_makes_no_sense_is_said_in_one_line(old: str, new: str, message: st
         load(GOOD.replace(old, new, 1), tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def number_fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str]]:
+    """Every field of a model, or of one that it holds, that takes numbers with a fraction."""
+    for name, field in model.model_fields.items():
+        if "float" in repr(field.annotation):
+            yield model, name
+        for inner in models_in(field.annotation):
+            yield from number_fields(inner)
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from models_in(argument)
+
+
+NUMBER_FIELDS = [*sorted(set(number_fields(Scenario)), key=str), (Number, "value"), (Number, "uncertainty")]
+
+
+def test_the_fields_that_take_fractions_are_found() -> None:
+    names = {name for _, name in NUMBER_FIELDS}
+    assert names >= {"nic_gbit_per_s", "exponent", "rate_per_s", "think_us", "work_us", "warmup_ratio", "timeout_ms"}
+
+
+@pytest.mark.parametrize(("model", "name"), NUMBER_FIELDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_are_finite(model: type[BaseModel], name: str, value: float) -> None:
+    given = {"a": value} if "dict" in repr(model.model_fields[name].annotation) else value
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate({name: given})
+    assert "finite_number" in {error["type"] for error in caught.value.errors() if error["loc"][0] == name}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "value"),
+    [
+        ("poisson_connections", "rate_per_s", 1e-300),
+        ("udp_stream", "rate_per_s", 1e-300),
+        ("udp_rr", "timeout_ms", 1e-300),
+        ("call_graph", "work_us", {"a": -1}),
+    ],
+)
+def test_numbers_are_not_absurd(model: str, name: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        workload_class(model).model_validate({name: value})
+    assert [error["loc"][0] for error in caught.value.errors()] == [name]
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "5\n"])

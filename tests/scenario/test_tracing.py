@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kubesim.errors import InputError
 from kubesim.scenario import trace
+from kubesim.scenario.simulation import deploy
 from tests.scenarios import scenario
 
 
@@ -50,6 +52,7 @@ def test_the_json_is_as_documented() -> None:
         ("10.96.0.4:80", "10.96.0.4:80"),
         ("10.244.1.12", "10.244.1.12:80"),
         ("192.168.0.12:22", "192.168.0.12:22"),
+        ("node-2:22", "192.168.0.12:22"),
     ],
 )
 def test_targets(target: str, sent_to: str) -> None:
@@ -73,6 +76,57 @@ def test_a_node_may_be_the_sender() -> None:
     assert found.packets[3].delivered_to == "node-1"
 
 
+MANIFEST = """\
+{apiVersion: v1, kind: Service, metadata: {name: en}, spec: {type: ExternalName, externalName: example.org}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: bare}, spec: {clusterIP: None, selector: {app: agent}}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: signalling}, spec: {ports: [{port: 36412, protocol: SCTP}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, labels: {app: agent}}
+spec: {nodeName: node-2, hostNetwork: true, containers: [{name: c, ports: [{containerPort: 9100}]}]}
+---
+{apiVersion: v1, kind: Node, metadata: {name: node-2}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: node-1}}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest with Services that lead nowhere, and a pod on the host network."""
+    file = tmp_path / "manifest.yaml"
+    file.write_text(MANIFEST)
+    return file
+
+
+def test_a_port_of_a_host_is_a_pods_only_if_the_pod_declares_it(manifest: Path) -> None:
+    chosen = scenario(cluster={"manifests": [manifest]})
+    address = deploy(chosen).cluster.node("node-2").address
+    delivered = {port: trace(chosen, "client-1", f"{address}:{port}").packets[0].delivered_to for port in (9100, 10250)}
+    assert delivered == {9100: "default/agent", 10250: "node-2"}
+    by_udp = trace(chosen, "client-1", f"{address}:9100", protocol="udp").packets[0]
+    assert by_udp.delivered_to == "node-2"
+    assert [packet.delivered_to for packet in trace(chosen, "agent", "svc-04").packets[1::2]] == ["default/agent"] * 2
+
+
+@pytest.mark.parametrize(
+    ("target", "protocol", "message"),
+    [
+        ("en", None, "to: Service en is an ExternalName, another name in DNS: no packet goes through it"),
+        ("bare", None, "to: Service bare has no ports"),
+        ("signalling", None, "protocol: only tcp and udp can be traced, not 'sctp'"),
+        ("svc-04", "sctp", "protocol: only tcp and udp can be traced, not 'sctp'"),
+    ],
+)
+def test_what_cannot_be_traced(target: str, protocol: str | None, message: str, manifest: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        trace(scenario(cluster={"manifests": [manifest]}), "client-1", target, protocol=protocol)
+    assert message in str(caught.value)
+
+
 def test_udp_and_sizes() -> None:
     tcp = trace(scenario(), "client-1", "svc-04-0", payload_bytes=4000).packets[0]
     assert next(hop.hop.items for hop in tcp.hops if hop.hop.operation == "nic_receive") == 3
@@ -83,11 +137,13 @@ def test_udp_and_sizes() -> None:
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("client-9", "svc-04", "from: there is no pod 'client-9': did you mean 'client-1'?"),
-        ("client-1", "svc-4", "to: there is no Service or pod 'svc-4': did you mean 'svc-"),
+        ("client-9", "svc-04", "from: there is no pod or node 'client-9': did you mean 'client-1'?"),
+        ("node-9", "svc-04", "from: there is no pod or node 'node-9': did you mean 'node-"),
+        ("client-1", "node-9", "to: there is no Service, pod or node 'node-9': did you mean 'node-"),
+        ("client-1", "svc-4", "to: there is no Service, pod or node 'svc-4': did you mean 'svc-"),
         ("client-1", "svc-04:http", "to: Service svc-04 has no port 'http': known: 80"),
         ("client-1", "svc-04-0:99999", "to: '99999' is not a port"),
-        ("client-1", "", "to: a Service, a pod or an address is needed"),
+        ("client-1", "", "to: a Service, a pod, a node or an address is needed"),
     ],
 )
 def test_whom_nobody_knows(source: str, target: str, message: str) -> None:

@@ -153,12 +153,20 @@ def test_named_services_are_called_in_turn() -> None:
     [
         ({"to": "svc-9"}, "there is no Service 'svc-9': did you mean 'svc-"),
         ({"to": "svc-2:81"}, "Service default/svc-2 has no TCP port 81: it has 80/tcp"),
+        (
+            {"workload": "poisson_connections", "connections": 1_500_000, "requests": 1, "rate_per_s": 0.001},
+            "traffic.rate_per_s: at 0.001 per second it takes years",
+        ),
+        (
+            {"workload": "udp_stream", "datagrams": 2_000_000, "rate_per_s": 0.001},
+            "traffic.rate_per_s: at 0.001 per second it takes years",
+        ),
         ({"transactions": 100_000_000}, "800,000,012 messages are too many to be held in memory"),
     ],
 )
 def test_targets_and_sizes_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        messages("tcp_rr", **settings)
+        messages(**{"workload": "tcp_rr", **settings})
     assert message in str(caught.value)
 
 
