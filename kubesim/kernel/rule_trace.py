@@ -185,13 +185,19 @@ class _Tracer:
         while number < 1.0:
             chance = Chance(number)
             path = self._path(chance)
-            # A choice that is left to a scheduler has no interval of its own: it takes the whole of what is left.
             end = chance.high if chance.high > number else 1.0
-            found.append((path, end - number))
+            found += self._scheduled(path, number, end - number)
             number = end
             if len(found) > MOST_OUTCOMES:
                 raise InputError(f"the packet has more than {MOST_OUTCOMES:,} ways through the rules")
         return found
+
+    def _scheduled(self, path: Path, number: float, probability: float) -> list[tuple[Path, float]]:
+        """The path, or where a scheduler has chosen the server, one for each that it might choose."""
+        if path.decision is None or path.decision.shares is None:
+            return [(path, probability)]
+        shares = path.decision.shares().items()
+        return [(self._path(Chance(number, server)), probability * share) for server, share in shares]
 
     def _path(self, chance: Chance) -> Path:
         namespace = self._namespace()

@@ -67,6 +67,8 @@ class Decision:
         ``(source, source port)``; None where it is chance.
     is_sticky
         Whether later connections of the same client will go the same way.
+    shares
+        Where a scheduler decides: gives the servers it would spread connections over, and the share of each.
     """
 
     destination: str
@@ -75,6 +77,7 @@ class Decision:
     interval: tuple[float, float] | None = None
     schedule: Callable[[str, int], tuple[str, int]] | None = None
     is_sticky: bool = False
+    shares: Callable[[], dict[tuple[str, int], float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +244,11 @@ class Walk:
         *,
         schedule: Callable[[str, int], tuple[str, int]] | None = None,
         is_sticky: bool = False,
+        shares: Callable[[], dict[tuple[str, int], float]] | None = None,
     ) -> None:
         """Note that a server was chosen for the connection."""
         interval = None if schedule else (self.chance.low, self.chance.high)
-        self._decision = Decision(destination, port, len(self._hops), interval, schedule, is_sticky)
+        self._decision = Decision(destination, port, len(self._hops), interval, schedule, is_sticky, shares)
         if not self._stop_at_decision:
             self.materialise(destination)
 

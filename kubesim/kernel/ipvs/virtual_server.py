@@ -10,6 +10,7 @@ from kubesim.kernel.address import address_number
 from kubesim.kernel.ipvs.schedulers import SCHEDULERS, RealServer, Scheduler
 from kubesim.kernel.netfilter.conntrack import Conntrack
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
+from kubesim.kernel.walk import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,11 @@ class VirtualService:
         if server is None:
             raise LookupError(f"no server of {self.key.address}:{self.key.port} takes connections")
         return server.address, server.port
+
+    def shares(self) -> dict[tuple[str, int], float]:
+        """The part of many connections from many clients that each server gets: by its weight."""
+        total = sum(server.weight for server in self.scheduler.servers)
+        return {(one.address, one.port): one.weight / total for one in self.scheduler.servers if one.weight}
 
     def server_at(self, address: str, port: int) -> RealServer | None:
         """The server with this address, None if there is none."""
@@ -227,7 +233,8 @@ class Ipvs:
         if server is None:
             walk.drop(
                 f"connection refused by IPVS of {call.namespace.name}: "
-                f"no real server behind {service.key.address}:{service.key.port}"
+                f"no real server behind {service.key.address}:{service.key.port}",
+                Refusal("REJECT", None),  # ip_vs_leave answers "port unreachable"
             )
             return None
         walk.pay("ipvs_connection_new", at=call.hook)
@@ -236,5 +243,11 @@ class Ipvs:
         self.connections.add(request, translated.reversed(), service, server)
         if packet.connection is not None:
             packet.connection.reply = translated.reversed()
-        walk.decide(server.address, server.port, schedule=service.place_for, is_sticky=service.is_persistent)
+        walk.decide(
+            server.address,
+            server.port,
+            schedule=service.place_for,
+            is_sticky=service.is_persistent,
+            shares=service.shares,
+        )
         return server

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
 
     from kubesim.kernel.netfilter.rule import Probe
     from kubesim.kernel.netfilter.traversal import State, Traversal
-    from kubesim.kernel.packet import Packet
 
 
 class Target(Protocol):
@@ -212,28 +209,6 @@ class SetMark:
     def save(self) -> str:
         """As iptables-save prints it."""
         return f"-j MARK --set-xmark {self.value:#x}/{self.mask:#x}"
-
-
-@dataclass(slots=True)
-class LookUp:
-    """nftables ``KEY vmap @MAP``: a verdict by what the packet is, or on to the next rule.
-
-    Parameters
-    ----------
-    key
-        What of the packet is looked for.
-    verdicts
-        The map; shared, not copied.
-    """
-
-    key: Callable[[Packet], Hashable]
-    verdicts: Mapping[Hashable, Target]
-
-    def act(self, state: State, probe: Probe, traversal: Traversal) -> bool:
-        """Pay for the lookup and do as the map says."""
-        state.count("nft_set_lookup")
-        verdict = self.verdicts.get(self.key(probe.packet))
-        return False if verdict is None else verdict.act(state, probe, traversal)
 
 
 @dataclass(slots=True)
