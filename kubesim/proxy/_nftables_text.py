@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from kubesim.proxy._nftables_rules import (
@@ -62,13 +62,15 @@ class TransactionSize:
 
     Parameters
     ----------
-    entries
-        Rules, and elements of sets and maps.
+    rules, chains, elements
+        How many of each, elements of sets and of maps.
     text_bytes
         Length of the text.
     """
 
-    entries: int
+    rules: int
+    chains: int
+    elements: int
     text_bytes: int
 
 
@@ -80,29 +82,32 @@ def transaction_size(rules: NftablesRules) -> TransactionSize:
     alike = [port for port in rules.view if rules.view.has_endpoints_everywhere(port)]
     step = -(-len(alike) // MOST_WRITTEN) or 1
     written = {port.name for port in alike[::step]}
-    entries, size = _size(rules, Body(dict(rules.fixed_chains())))
-    of_alike = [0, 0]
+    whole = _size(rules, Body(dict(rules.fixed_chains())))
+    of_alike = TransactionSize(0, 0, 0, 0)
     for port in rules.view:
         is_alike = rules.view.has_endpoints_everywhere(port)
-        if is_alike and port.name not in written:
-            continue
-        found, text_bytes = _size(rules, rules.body(port))
-        if is_alike:
-            of_alike[0] += found
-            of_alike[1] += text_bytes
-        else:
-            entries, size = entries + found, size + text_bytes
-    factor = len(alike) / max(1, len(written))
+        if is_alike and port.name in written:
+            of_alike = _sum(of_alike, _size(rules, rules.body(port)))
+        elif not is_alike:
+            whole = _sum(whole, _size(rules, rules.body(port)))
     elements = [*_elements(rules)]
-    size += sum(map(len, [*_sets(rules, Body()), *elements])) + len(elements)
-    return TransactionSize(entries + len(elements) + round(of_alike[0] * factor), size + round(of_alike[1] * factor))
+    text_bytes = sum(map(len, [*_sets(rules, Body()), *elements])) + len(elements)
+    whole = _sum(whole, TransactionSize(0, 0, len(elements), text_bytes))
+    return _sum(whole, of_alike, len(alike) / max(1, len(written)))
 
 
-def _size(rules: NftablesRules, body: Body) -> tuple[int, int]:
-    """Rules of some chains, and the length of the lines that make, empty and fill them."""
+def _sum(one: TransactionSize, other: TransactionSize, times: float = 1) -> TransactionSize:
+    """One size and some times another."""
+    pairs = zip(astuple(one), astuple(other), strict=True)
+    return TransactionSize(*(here + round(more * times) for here, more in pairs))
+
+
+def _size(rules: NftablesRules, body: Body) -> TransactionSize:
+    """The size of the lines that make some chains, empty and fill them."""
     lines = [*_rules(rules, body), *_chains(rules, body)]
     lines += [f"flush chain {rules.family} {TABLE} {chain}" for chain in body.chains]
-    return sum(map(len, body.chains.values())), sum(map(len, lines)) + len(lines)
+    text_bytes = sum(map(len, lines)) + len(lines)
+    return TransactionSize(sum(map(len, body.chains.values())), len(body.chains), 0, text_bytes)
 
 
 def service_chains(rules: NftablesRules) -> set[str]:

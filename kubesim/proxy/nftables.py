@@ -66,10 +66,19 @@ class Plugin:
             raise InputError(f"there is no form {form!r} of nftables: {did_you_mean(form, self.forms)}")
         return table_text(self.rules(node, family), stale_chains)
 
-    def update(self, node: Node, _before: Plugin | None, *, is_partial: bool) -> RuleUpdate:  # noqa: ARG002 - a protocol
+    def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:  # noqa: ARG002 - a protocol
         """What the sync after a change hands to nft: in v1.30 always everything, in one transaction."""
         size = transaction_size(self.rules(node))
-        return RuleUpdate(size.entries, size.text_bytes, {"nft_restore": size.entries})
+        operations = {
+            "nft_transaction": 1,
+            "nft_rule_write": size.rules,
+            "nft_chain_write": size.chains,
+            "nft_element_write": size.elements,
+        }
+        if before is not None:
+            there = transaction_size(before.rules(node))
+            operations |= {"nft_chain_flush": there.chains, "nft_element_delete": there.elements}
+        return RuleUpdate(size.rules + size.elements, size.text_bytes, operations)
 
 
 class _SharedChains:

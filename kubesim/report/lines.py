@@ -118,7 +118,8 @@ def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: Unit) -> N
     shown = values[np.isfinite(values) & (values > 0)] / unit.factor
     if spec.relative_to is None and len(shown) and _spans_decades([float(shown.min()), float(shown.max())]):
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        decades = math.log10(float(shown.max()) / float(shown.min()))
+        ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if decades <= _ENOUGH_DECADES else (1,)))
         ax.yaxis.set_minor_formatter(NullFormatter())
     else:
         columns = [spec.y, *(spec.band or ())]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-
     from kubesim.kernel.netfilter.rule import Probe
     from kubesim.kernel.netfilter.traversal import State, Traversal
 
