@@ -12,7 +12,8 @@
 90
 
 Everything public is here: scenarios (:class:`Scenario`, :func:`load_scenario`), running them (:func:`run`,
-:class:`Result`), following a packet (:func:`trace`), experiments (:func:`load_experiment`, :func:`sweep`), figures
+:class:`Result`), following a packet (:func:`trace`), a node's rules (:func:`node_rules`) and what rules do to a packet
+(:func:`read_dumps`, :class:`Flow`, :func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`), figures
 (:func:`draw_directory`), costs (:func:`load_cost_set`, :func:`evidence`) and errors (:class:`KubesimError`).
 """
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from kubesim.cost import CostSet, load_cost_set
     from kubesim.errors import InputError, KubesimError, OutputError
     from kubesim.experiment import Experiment, load_experiment, sweep
+    from kubesim.kernel.rule_dumps import read_dumps
+    from kubesim.kernel.rule_trace import Flow, RuleTrace, trace_rules
     from kubesim.report import draw_directory
     from kubesim.scenario import Result, Scenario, TraceResult, evidence, load_scenario, run, save_result, trace
+    from kubesim.scenario.node_rules import node_rules
 
 _HOMES = {
     "CostSet": "kubesim.cost",
@@ -39,22 +43,29 @@ _HOMES = {
     "TraceResult": "kubesim.scenario",
     "draw_directory": "kubesim.report",
     "evidence": "kubesim.scenario",
+    "Flow": "kubesim.kernel.rule_trace",
+    "RuleTrace": "kubesim.kernel.rule_trace",
     "load_cost_set": "kubesim.cost",
     "load_experiment": "kubesim.experiment",
     "load_scenario": "kubesim.scenario",
+    "node_rules": "kubesim.scenario.node_rules",
+    "read_dumps": "kubesim.kernel.rule_dumps",
     "run": "kubesim.scenario",
     "save_result": "kubesim.scenario",
     "sweep": "kubesim.experiment",
     "trace": "kubesim.scenario",
+    "trace_rules": "kubesim.kernel.rule_trace",
 }
 
 __all__ = [
     "CostSet",
     "Experiment",
+    "Flow",
     "InputError",
     "KubesimError",
     "OutputError",
     "Result",
+    "RuleTrace",
     "Scenario",
     "TraceResult",
     "draw_directory",
@@ -62,10 +73,13 @@ __all__ = [
     "load_cost_set",
     "load_experiment",
     "load_scenario",
+    "node_rules",
+    "read_dumps",
     "run",
     "save_result",
     "sweep",
     "trace",
+    "trace_rules",
 ]
 
 

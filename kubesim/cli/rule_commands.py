@@ -16,6 +16,7 @@ def rules(
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[MANIFEST.yaml]...", help="more manifests", show_default=False)
     ] = None,
+    *,
     manifests: Annotated[
         list[Path] | None,
         typer.Option("-f", "--filename", metavar="MANIFEST.yaml", help="Services, endpoints or pods, nodes"),
@@ -34,6 +35,11 @@ def rules(
     family: Annotated[
         Literal["ipv4", "ipv6"] | None, typer.Option(help="that of the node's main address if not given")
     ] = None,
+    before: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MANIFEST.yaml", help="as it was: print what the sync after the change writes"),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="with --before: a full sync, not a partial one")] = False,
 ) -> None:
     """Print the rules that kube-proxy (v1.30) would program into a node, to the character.
 
@@ -47,7 +53,9 @@ def rules(
     files = [*(manifests or ()), *(more or ())]
     if not files:
         raise InputError("-f: a manifest is needed")
-    found = node_rules(files, node, config=config, mode=mode, form=form, family=family)
+    found = node_rules(
+        files, node, config=config, mode=mode, form=form, family=family, before=before or (), is_full_sync=full
+    )
     show.notices(found.notices)
     typer.echo(found.text, nl=False)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from kubesim import plugins
 from kubesim.proxy._kube_proxy.configuration import KubeProxyConfiguration, read_configuration
@@ -81,12 +81,21 @@ class ServiceProxy(Protocol):
 __all__ = [
     "Family",
     "KubeProxyConfiguration",
+    "PartialSyncs",
     "RuleUpdate",
     "ServiceProxy",
     "proxy_class",
     "proxy_names",
     "read_configuration",
 ]
+
+
+@runtime_checkable
+class PartialSyncs(Protocol):
+    """A proxy whose later syncs leave out what has not changed, and whose texts say so."""
+
+    def sync(self, node: Node, before: Any, family: Family, /, *, is_partial: bool) -> str:
+        """What the sync after a change hands to the kernel's tool; ``before`` is the proxy of the cluster as it was."""
 
 
 def proxy_names() -> list[str]:

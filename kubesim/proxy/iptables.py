@@ -56,8 +56,12 @@ class Plugin:
 
     def text(self, node: Node, form: str, family: Family) -> str:
         """What the first sync hands to ``iptables-restore --noflush``, or what ``iptables-save`` prints after it."""
-        restore = restore_text(IptablesRules(NodeView(self._cluster, self._settings, node, family)))
+        restore = restore_text(self.rules(node, family))
         return restore if form == "restore" else _saved(restore, is_ipv6=family == "ipv6")
+
+    def sync(self, node: Node, before: Plugin, family: Family, *, is_partial: bool) -> str:
+        """What the sync after a change hands to ``iptables-restore --noflush``."""
+        return restore_text(self.rules(node, family), before.rules(node, family), is_partial=is_partial)
 
     def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:
         """What the sync after a change hands to iptables-restore, which then replaces whole tables."""
@@ -71,9 +75,9 @@ class Plugin:
             operations = {"iptables_restore": written, "iptables_replace_table": there}
         return RuleUpdate(written, len(text), operations)
 
-    def rules(self, node: Node) -> IptablesRules:
+    def rules(self, node: Node, family: Family = "ipv4") -> IptablesRules:
         """The rules of a node, Service by Service."""
-        return IptablesRules(NodeView(self._cluster, self._settings, node))
+        return IptablesRules(NodeView(self._cluster, self._settings, node, family))
 
 
 def _saved(restore: str, *, is_ipv6: bool) -> str:

@@ -31,6 +31,7 @@ _PREFIXES = (
     ("ipset_", "iptables rules"),
     ("nft_", "nftables"),
     ("ipvs_", "IPVS"),
+    ("address_", "IPVS"),
     ("ip_", "routing (IP)"),
     ("route_", "routing (IP)"),
     ("veth_", "devices (veth, bridge, card)"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from kubesim.cluster import ClusterSpec, build_cluster
 from kubesim.errors import InputError, did_you_mean
-from kubesim.proxy import Family, KubeProxyConfiguration, proxy_class, proxy_names, read_configuration
+from kubesim.proxy import Family, KubeProxyConfiguration, PartialSyncs, proxy_class, proxy_names, read_configuration
 from kubesim.validation import first_problem
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kubesim.cluster import Cluster, Node
+    from kubesim.proxy import ServiceProxy
 
 DEFAULT_MODE = "iptables"
 
@@ -45,7 +46,8 @@ def node_rules(
     mode: str | None = None,
     form: str | None = None,
     family: Family | None = None,
-    settings: dict[str, Any] | None = None,
+    before: Sequence[Path] = (),
+    is_full_sync: bool = False,
 ) -> NodeRules:
     """Print what kube-proxy would program into a node.
 
@@ -63,8 +65,10 @@ def node_rules(
         ``restore``, ``save``, ``nft``, ``ipvsadm`` or ``ipset``; the first one that the mode has, if not given.
     family
         ``ipv4`` or ``ipv6``; that of the node's main address if not given.
-    settings
-        Settings of the proxy besides.
+    before
+        Manifests as they were at the sync before: then the text is that of the sync after the change.
+    is_full_sync
+        With ``before``: write all chains again, as after a failure, instead of those that have changed.
 
     Returns
     -------
@@ -90,9 +94,14 @@ def node_rules(
         raise InputError(f"format: mode {chosen_mode} has no {chosen_form!r}, but {known}")
     if configuration is not None:
         found = _with_bind_address(found, configuration)
-    proxy = _proxy(cluster, chosen_mode, configuration, settings or {})
+    proxy = _proxy(cluster, chosen_mode, configuration)
     chosen_family = family or ("ipv6" if ":" in (found.addresses or (found.address,))[0] else "ipv4")
-    return NodeRules(proxy.text(found, chosen_form, chosen_family), cluster.notices)
+    if not before:
+        return NodeRules(proxy.text(found, chosen_form, chosen_family), cluster.notices)
+    if not isinstance(proxy, PartialSyncs) or chosen_form != plugin_class.forms[0]:
+        raise InputError(f"before: mode {chosen_mode} has no text of a later sync in format {chosen_form}")
+    old = _proxy(build_cluster(ClusterSpec(manifests=list(before)), node=found.name), chosen_mode, configuration)
+    return NodeRules(proxy.sync(found, old, chosen_family, is_partial=not is_full_sync), cluster.notices)
 
 
 def _with_bind_address(node: Node, configuration: KubeProxyConfiguration) -> Node:
@@ -104,13 +113,13 @@ def _with_bind_address(node: Node, configuration: KubeProxyConfiguration) -> Nod
     return replace(node, address=address if ":" not in address else node.address, addresses=(address, *others))
 
 
-def _proxy(cluster: Cluster, mode: str, configuration: KubeProxyConfiguration | None, settings: dict[str, Any]) -> Any:
+def _proxy(cluster: Cluster, mode: str, configuration: KubeProxyConfiguration | None) -> ServiceProxy:
     plugin_class = proxy_class(mode)
     given = {} if configuration is None else configuration.settings(mode)
     try:
-        checked = plugin_class.settings_model.model_validate({**given, **settings})
+        checked = plugin_class.settings_model.model_validate(given)
     except ValidationError as error:
-        place, problem = first_problem(error, plugin_class.settings_model, {**given, **settings})
+        place, problem = first_problem(error, plugin_class.settings_model, given)
         field = ".".join(str(part) for part in place)
         raise InputError(": ".join(part for part in ("kube-proxy's configuration", field, problem) if part)) from None
     return plugin_class(cluster, checked)

@@ -54,6 +54,19 @@ def test_manifests_may_follow_one_option(tmp_path: Path) -> None:
     assert "default/z has no endpoints" in both
 
 
+def test_a_later_sync_writes_what_has_changed(tmp_path: Path) -> None:
+    after = tmp_path / "after.yaml"
+    after.write_text(Path(EVERY).read_text("utf-8").replace("10.244.2.100", "10.244.2.101"), "utf-8")
+    words = ("rules", "-f", str(after), "--node", "node-a", "--before", EVERY)
+    partial, full = call(*words).stdout, call(*words, "--full").stdout
+    assert partial.count("--to-destination") == 3
+    assert full.count("--to-destination") > 10
+    for text in (partial, full):
+        assert text.count("-X KUBE-SEP-") == 1
+    assert call("rules", "-f", EVERY, "--node", "node-a", "--before", EVERY).stdout.count("--to-destination") == 0
+    assert "no text of a later sync" in refused(*words, "--mode", "nftables")
+
+
 def test_rules_need_a_manifest() -> None:
     assert refused("rules") == "-f: a manifest is needed"
     assert "cannot read nowhere.yaml" in refused("rules", "-f", "nowhere.yaml")
