@@ -37,10 +37,15 @@ def commands() -> Iterator[str]:
 def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
+    command, _, _file = command.partition(" > ")
     words = shlex.split(command)[1:]
     if words[0] == "plot":
         made = next(one for one in commands() if f"--out {words[1]}" in one)
         assert CliRunner().invoke(app, shlex.split(made)[1:]).exit_code == 0
+    if "--rules" in words:
+        dump = words[words.index("--rules") + 1]
+        made = next(one for one in commands() if one.endswith(f" > {dump}"))
+        Path(dump).write_text(CliRunner().invoke(app, shlex.split(made.partition(" > ")[0])[1:]).stdout)
     outcome = CliRunner().invoke(app, words)
     assert outcome.exception is None, outcome.output
     assert outcome.output
