@@ -116,7 +116,7 @@ class NaiveWalk:
         return "done"
 
 
-@settings(max_examples=1000)
+@settings(max_examples=3000, deadline=None)
 @given(chains=rule_sets())
 def test_the_indexed_walk_is_the_naive_walk(chains: dict[str, Chain]) -> None:
     naive = NaiveWalk(chains)
