@@ -40,6 +40,8 @@ class Deployment:
         Whether cards cut packets inside tunnels.
     background_connections
         Connections that each node's IPVS table holds besides those that are simulated.
+    card
+        What nodes are joined by.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Deployment:
         *,
         has_tunnel_offload: bool = True,
         background_connections: int = 0,
+        card: type[Nic] = Nic,
     ) -> None:
         self.cluster = cluster
         self.cni = cni
@@ -60,6 +63,7 @@ class Deployment:
         self._mtu = mtu
         self._has_tunnel_offload = has_tunnel_offload
         self._background_connections = background_connections
+        self._card = card
         self._hosts: dict[str, Host] = {}
         self._nodes_by_address = {node.address: node for node in cluster.nodes}
         self._ethernet = Ethernet(gateway=str(self._network[1]), find=self._plug_in)
@@ -138,7 +142,7 @@ class Deployment:
     def _build(self, node: Node) -> None:
         host = Host(node.name)
         self._hosts[node.name] = host
-        nic = Nic(host.root, "eth0", self._mtu, self._ethernet, has_tunnel_offload=self._has_tunnel_offload)
+        nic = self._card(host.root, "eth0", self._mtu, self._ethernet, has_tunnel_offload=self._has_tunnel_offload)
         host.root.add_address(nic, f"{node.address}/{self._network.prefixlen}")
         host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=str(self._network[1])))
         self._ethernet.plug_in(nic)

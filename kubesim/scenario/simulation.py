@@ -16,6 +16,7 @@ from kubesim.cost import Kind, Number, Operation, is_file_name, load_cost_set
 from kubesim.engine import ENGINES
 from kubesim.errors import InputError
 from kubesim.files import read_text
+from kubesim.kernel.nic import Nic
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.proxy import proxy_class
 from kubesim.scenario.deployment import Deployment
@@ -87,8 +88,15 @@ def _update_cost(scenario: Scenario, cluster: Cluster, costs: CostSet) -> Update
     return update_cost(scenario.update, cluster, lambda changed: proxy(changed, scenario.proxy), costs)
 
 
-def deploy(scenario: Scenario) -> Deployment:
+def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
     """Bring a scenario's cluster up: its kernel state, without any packet.
+
+    Parameters
+    ----------
+    scenario
+        What to bring up.
+    card
+        What nodes are joined by.
 
     Raises
     ------
@@ -108,6 +116,7 @@ def deploy(scenario: Scenario) -> Deployment:
         hardware.mtu,
         has_tunnel_offload=hardware.has_tunnel_offload,
         background_connections=scenario.cluster.background_connections,
+        card=card,
     )
 
 

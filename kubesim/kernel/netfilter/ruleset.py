@@ -61,6 +61,19 @@ class RuleSet:
         found._settle(place)
         return found
 
+    @classmethod
+    def of(cls, namespace: Namespace) -> RuleSet:
+        """The rules of a namespace: of every table all chains that packets can come to, made if they are not yet."""
+        found = cls()
+        for name, table in namespace.tables.items():
+            chains = found.table(name)
+            waiting = list(chains)
+            while waiting:
+                chain = table.chain(waiting.pop())
+                chains[chain.name] = chain
+                waiting += [to for to in _leads_to(chain.rules) if to not in chains]
+        return found
+
     def restore(self, text: str, place: str) -> None:
         """Apply a text as ``iptables-restore --noflush`` does: chains that it names are emptied first.
 

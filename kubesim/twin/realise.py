@@ -1,0 +1,287 @@
+"""Makes a cluster's kernel state real: network namespaces, devices, routes and rules on this host.
+
+What is made follows from the simulated state alone, object by object, so that a new CNI plugin has a twin at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pyroute2 import IPRoute, NetlinkError, netns
+
+from kubesim.errors import InputError
+from kubesim.kernel.bridge import Bridge
+from kubesim.kernel.loopback import Loopback
+from kubesim.kernel.netfilter.iptables import NFT_RULE
+from kubesim.kernel.netfilter.ruleset import RuleSet
+from kubesim.kernel.veth import Veth
+from kubesim.kernel.vxlan import Vxlan
+from kubesim.twin.names import device_name, remove_namespaces
+from kubesim.twin.wires import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from kubesim.cluster import Pod
+    from kubesim.kernel.device import Device
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.scenario.deployment import Deployment
+
+_VXLAN_ID = 1
+_TOOL_TIMEOUT_S = 300
+_PERMANENT = "permanent"
+
+
+class Twin:
+    """A cluster's namespaces on this host.
+
+    Parameters
+    ----------
+    deployment
+        The simulated state, with wires between nodes.
+    pods
+        The pods to make; a cluster has more than anybody wants to see real.
+    prefix
+        What names of namespaces begin with.
+    """
+
+    def __init__(self, deployment: Deployment, pods: Iterable[Pod], prefix: str) -> None:
+        self._deployment = deployment
+        self._prefix = prefix
+        self._names: dict[Namespace, str] = {}
+        self._links: dict[Namespace, IPRoute] = {}
+        for pod in pods:
+            deployment.namespace(pod)
+
+    def up(self, on_step: Callable[[str], None] = lambda _what: None) -> None:
+        """Make everything.
+
+        Parameters
+        ----------
+        on_step
+            Called with what is being made.
+
+        Raises
+        ------
+        InputError
+            If this is not root, a tool is not installed, or the kernel lacks a feature.
+        """
+        check_host(self._tools())
+        try:
+            with contextlib.ExitStack() as stack:
+                self._make_namespaces(stack)
+                on_step("devices")
+                for step in (self._make_devices, self._configure_devices, self._add_routes):
+                    for namespace in self._names:
+                        step(namespace)
+            for namespace, name in self._names.items():
+                on_step(f"rules of {name}")
+                self._load_rules(namespace)
+        except NetlinkError as error:
+            raise InputError(f"the kernel refuses a part of the twin: {error}") from None
+
+    def down(self) -> None:
+        """Remove everything."""
+        remove_namespaces(self._prefix)
+
+    def name(self, namespace: Namespace) -> str:
+        """What a namespace is called on this host."""
+        return self._names[namespace]
+
+    @property
+    def names(self) -> list[str]:
+        """All namespaces by name."""
+        return list(self._names.values())
+
+    @cached_property
+    def _namespaces(self) -> list[Namespace]:
+        hosts = [self._deployment.host(node.name) for node in self._deployment.cluster.nodes]
+        return [namespace for host in hosts for namespace in host.namespaces.values()]
+
+    def _tools(self) -> list[str]:
+        """The programs that are needed for the rules that are there."""
+        needed = {"ip", "sysctl"}
+        for namespace in self._namespaces:
+            if namespace.ipvs is not None:
+                needed.add("ipvsadm")
+            if namespace.ipsets:
+                needed.add("ipset")
+            if namespace.nft_tables:
+                needed.add("nft")
+            needed |= {f"iptables-{_backend(namespace)}-restore"} if namespace.tables else set()
+        return sorted(needed)
+
+    def _make_namespaces(self, stack: contextlib.ExitStack) -> None:
+        for number, namespace in enumerate(self._namespaces):
+            name = f"{self._prefix}-{number}"
+            netns.create(name)
+            self._names[namespace] = name
+            self._links[namespace] = stack.enter_context(IPRoute(netns=name))
+            settings = {"net.ipv4.conf.all.rp_filter": 0, "net.ipv4.conf.default.rp_filter": 0}
+            settings |= {"net.ipv6.conf.all.disable_ipv6": 1, "net.ipv6.conf.default.disable_ipv6": 1}
+            settings |= {"net.ipv4.conf.all.send_redirects": 0, "net.ipv4.conf.default.send_redirects": 0}
+            settings["net.ipv4.ip_forward"] = int(namespace.is_forwarding)
+            if any(isinstance(device, Bridge) for device in namespace.devices.values()):
+                settings["net.bridge.bridge-nf-call-iptables"] = int(namespace.is_bridge_nf_call_iptables)
+            self._sysctl(namespace, settings)
+
+    def _make_devices(self, namespace: Namespace) -> None:
+        """Make the devices that are there, each with its own address of the link layer."""
+        for device in namespace.devices.values():
+            if isinstance(device, Loopback):
+                continue
+            name, link = device_name(device.name), self._links[namespace]
+            if self._index(device) is not None:
+                continue  # made with its peer
+            common = {"ifname": name, "address": device.mac, "mtu": device.mtu}
+            match device:
+                case Bridge():
+                    link.link("add", kind="bridge", **common)
+                case Vxlan():
+                    vxlan = {"vxlan_id": _VXLAN_ID, "vxlan_local": device.local_address, "vxlan_port": device.port}
+                    link.link("add", kind="vxlan", vxlan_learning=False, **vxlan, **common)
+                case Veth() | Wire():
+                    self._make_pair(device, common)
+                case _:
+                    raise InputError(f"a twin has no {type(device).__name__.lower()} device, such as {device.name}")
+
+    def _make_pair(self, device: Veth | Wire, common: dict[str, Any]) -> None:
+        peer = self._peer(device)
+        end: dict[str, Any] = {}
+        if peer is not None:
+            end = {"ifname": device_name(peer.name), "address": peer.mac, "mtu": peer.mtu}
+            end["net_ns_fd"] = self._names[peer.namespace]
+        else:
+            end = {"ifname": "unplugged"}
+        self._links[device.namespace].link("add", kind="veth", peer=end, **common)
+
+    def _peer(self, device: Veth | Wire) -> Device | None:
+        if isinstance(device, Veth):
+            return device.peer
+        others = [
+            one
+            for namespace in self._names
+            for one in namespace.devices.values()
+            if isinstance(one, Wire) and one is not device
+        ]
+        return others[0] if others else None
+
+    def _configure_devices(self, namespace: Namespace) -> None:
+        """Join ports to bridges, give addresses, and switch devices on."""
+        link = self._links[namespace]
+        for device in namespace.devices.values():
+            index = self._index(device)
+            if isinstance(device, Veth) and device.master is not None:
+                link.link("set", index=index, master=self._index(device.master))
+                link.brport("set", index=index, mode=int(device.is_hairpin))
+            if isinstance(device, Veth) and device.is_proxy_arp:
+                name = device_name(device.name)
+                settings = {f"net.ipv4.conf.{name}.proxy_arp": 1, f"net.ipv4.neigh.{name}.proxy_delay": 0}
+                self._sysctl(namespace, settings)
+            link.link("set", index=index, state="up")
+            if not isinstance(device, Loopback):
+                for address in device.addresses:
+                    link.addr("add", index=index, address=address, prefixlen=32)
+
+    def _add_routes(self, namespace: Namespace) -> None:
+        """Write routes, neighbours and forwarding entries."""
+        link = self._links[namespace]
+        for route in sorted(namespace.routes, key=lambda one: one.via is not None):
+            if route.device is namespace.loopback:
+                continue
+            if route.device is None:
+                link.route("add", dst=_with_length(route.prefix.text), type="blackhole")
+                continue
+            words: dict[str, Any] = {"dst": _with_length(route.prefix.text), "oif": self._index(route.device)}
+            if route.via is not None:
+                words |= {"gateway": route.via, "flags": "onlink"}
+            else:
+                words["scope"] = "link"
+            if route.source is not None:
+                words["prefsrc"] = route.source
+            link.route("replace", **words)
+        for (name, address), mac in namespace.neighbours.items():
+            index = self._index(namespace.devices[name])
+            link.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_PERMANENT)
+        for device in namespace.devices.values():
+            if isinstance(device, Vxlan):
+                for mac, remote in device.forwarding_database.items():
+                    link.fdb("append", ifindex=self._index(device), lladdr=mac, dst=remote)
+
+    def _index(self, device: Device) -> int | None:
+        found = self._links[device.namespace].link_lookup(ifname=device_name(device.name))
+        return found[0] if found else None
+
+    def _sysctl(self, namespace: Namespace, settings: dict[str, int]) -> None:
+        words = [f"{name}={value}" for name, value in settings.items()]
+        run_tool("ip", "netns", "exec", self._names[namespace], "sysctl", "-qw", *words)
+
+    def _load_rules(self, namespace: Namespace) -> None:
+        name = self._names[namespace]
+        if namespace.ipvs is not None:
+            raise InputError("this kernel has no ip_vs: the IPVS mode has no twin here")
+        if namespace.tables:
+            text = _named_as_here(RuleSet.of(namespace).save(), namespace)
+            run_tool("ip", "netns", "exec", name, f"iptables-{_backend(namespace)}-restore", text=text)
+        if namespace.nft_tables:
+            text = self._deployment.proxy.text(self._deployment.cluster.node(namespace.host.name), "nft", "ipv4")
+            run_tool("ip", "netns", "exec", name, "nft", "-f", "-", text=text)
+
+
+def _backend(namespace: Namespace) -> str:
+    return "nft" if any(table.rule_operation == NFT_RULE for table in namespace.tables.values()) else "legacy"
+
+
+def _with_length(text: str) -> str:
+    return text if "/" in text else f"{text}/32"
+
+
+def _named_as_here(rules: str, namespace: Namespace) -> str:
+    """Rules with the names that devices have here."""
+    for name in namespace.devices:
+        if device_name(name) != name:
+            rules = rules.replace(name, device_name(name))
+    return rules
+
+
+def check_host(tools: Iterable[str]) -> None:
+    """Refuse a host on which no twin can be made.
+
+    Raises
+    ------
+    InputError
+        If this is not root, or a tool is not installed.
+    """
+    if os.geteuid() != 0:
+        raise InputError("a twin needs root, to make network namespaces: run it with sudo")
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        names = ", ".join(missing)
+        raise InputError(f"not installed: {names}: install iproute2, iptables, nftables, ipset, ipvsadm and procps")
+
+
+def run_tool(*words: str, text: str | None = None) -> str:
+    """Run one of the kernel's tools; what it prints.
+
+    Raises
+    ------
+    InputError
+        If it fails, with the first line it says.
+    """
+    done = subprocess.run(  # noqa: S603 - the kernel's tools, with words of our own
+        words, input=text, capture_output=True, text=True, check=False, timeout=_TOOL_TIMEOUT_S
+    )
+    if done.returncode != 0:
+        said = next(iter(done.stderr.strip().splitlines()), "it does not say why")
+        raise InputError(f"{' '.join(words[:6])}: {said}")
+    return done.stdout
+
+
+def pods_of(deployment: Deployment) -> Iterator[Pod]:
+    """The pods that a twin has when nobody says which: all that are given one by one, and an endpoint per node."""
+    yield from deployment.cluster.pods

@@ -1,0 +1,58 @@
+"""Wires of veth pairs in place of cards: how the nodes of a twin are joined, and what a packet pays there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.errors import InputError
+from kubesim.kernel import backlog
+from kubesim.kernel.nic import GATEWAY_MAC, Nic
+from kubesim.kernel.walk import Context
+from kubesim.scenario.simulation import deploy
+
+if TYPE_CHECKING:
+    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.walk import Walk
+    from kubesim.scenario import Scenario
+    from kubesim.scenario.deployment import Deployment
+
+MOST_NODES = 2
+"""More would need a switch between them, which is no part of the cluster."""
+
+
+class Wire(Nic):
+    """A node's ``eth0`` as one end of a veth pair whose other end is the other node's."""
+
+    def transmit(self, walk: Walk, packet: Packet) -> None:
+        """Hand the packet to the other end through the backlog of the same core, as any veth does."""
+        walk.pay("veth_transmit", at=self.name)
+        if packet.destination_mac == GATEWAY_MAC:
+            walk.drop(f"{packet.destination} is not in the cluster, and the twin has no way out")
+            return
+        peer = self.ethernet.card(packet.destination_mac)
+        if peer is None:
+            walk.drop(f"no node of the twin has the address {packet.destination_mac}")
+            return
+        packet.forget_connection()
+        packet.mark = 0
+        packet.is_ipvs = False
+        walk.host = peer.namespace.host.name
+        backlog.enqueue(walk, packet, peer)
+        walk.context = Context.SOFTIRQ
+
+
+def twin_deployment(scenario: Scenario) -> Deployment:
+    """The scenario's kernel state as the twin has it: with wires between the nodes, and all nodes there.
+
+    Raises
+    ------
+    InputError
+        If there are more nodes than can be wired.
+    """
+    deployment = deploy(scenario, card=Wire)
+    nodes = deployment.cluster.nodes
+    if len(nodes) > MOST_NODES:
+        raise InputError(f"cluster.nodes: a twin joins up to {MOST_NODES} nodes by a wire, not {len(nodes)}")
+    for node in nodes:
+        deployment.host(node.name)
+    return deployment
