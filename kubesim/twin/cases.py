@@ -1,0 +1,243 @@
+"""What is measured: one way of datagrams through a twin, and the same way walked in the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kubesim.errors import InputError
+from kubesim.kernel import socket
+from kubesim.kernel.packet import Packet
+from kubesim.kernel.walk import Chance
+from kubesim.twin.names import run_prefix
+from kubesim.twin.probe import Listeners, Probe, Timing
+from kubesim.twin.realise import Twin
+from kubesim.twin.wires import twin_deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kubesim.cluster import Endpoint, Pod, Service
+    from kubesim.kernel.walk import Hop, Path
+    from kubesim.scenario import Scenario
+    from kubesim.scenario.deployment import Deployment
+
+_SOURCE_PORT = 61_000
+_SAMPLES_AT_A_TIME = 25
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of datagrams.
+
+    Parameters
+    ----------
+    setting
+        What tells the twin it is in from others, in words.
+    service
+        Name of the Service; its pods are sent to by their own addresses if the proxy gives it none.
+    payload_bytes
+        Of each datagram.
+    is_new
+        Whether each opens a connection.
+    """
+
+    setting: str
+    service: str
+    payload_bytes: int
+    is_new: bool
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        kind = "new" if self.is_new else "established"
+        return f"{self.setting}, {self.service}, {self.payload_bytes} bytes, {kind}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A way with its time, and the hops that the simulator says it has.
+
+    Parameters
+    ----------
+    way
+        The way.
+    server
+        Which endpoint received.
+    timing
+        What was measured.
+    hops
+        From the walk.
+    """
+
+    way: Way
+    server: str
+    timing: Timing
+    hops: tuple[Hop, ...]
+
+
+class Measurement:
+    """Twins of some scenarios side by side, and probes through all of them that take turns.
+
+    Parameters
+    ----------
+    scenarios
+        By what they are called; in each, the first client sends.
+    services
+        Names or positions (``first``, ``middle``, ``last``) of Services that are sent to, by scenario.
+    sizes
+        Payloads in bytes.
+    """
+
+    def __init__(
+        self, scenarios: dict[str, Scenario], services: Sequence[str] = ("last",), sizes: Sequence[int] = (64,)
+    ) -> None:
+        self._settings = [
+            _Setting(name, scenario, services, sizes, f"{run_prefix()}-{number}")
+            for number, (name, scenario) in enumerate(scenarios.items())
+        ]
+
+    def run(self, rounds: int, on_step: Callable[[str], None] = lambda _what: None) -> list[Measured]:
+        """Build the twins, measure and take everything down again.
+
+        Parameters
+        ----------
+        rounds
+            How often each probe has its turn.
+        on_step
+            Called with what is being done.
+        """
+        try:
+            for setting in self._settings:
+                on_step(f"building {setting.name}")
+                setting.up()
+            probes = [probe for setting in self._settings for probe in setting.probes]
+            for number in range(rounds):
+                on_step(f"measuring, round {number + 1} of {rounds}")
+                for probe in probes:
+                    probe.sample(_SAMPLES_AT_A_TIME)
+            return [found for setting in self._settings for found in setting.measured()]
+        finally:
+            for setting in self._settings:
+                setting.down()
+
+
+class _Setting:
+    """One twin and the ways through it."""
+
+    def __init__(
+        self, name: str, scenario: Scenario, services: Sequence[str], sizes: Sequence[int], prefix: str
+    ) -> None:
+        self.name = name
+        self._deployment = twin_deployment(scenario)
+        self._client = _client(self._deployment, scenario)
+        self._targets = [_Target(self._deployment, one) for one in dict.fromkeys(services)]
+        pods = {self._client.full_name: self._client}
+        for target in self._targets:
+            pods |= {pod.full_name: pod for pod in target.pods}
+        self._twin = Twin(self._deployment, pods.values(), prefix)
+        self._ways = [
+            (target, Way(name, target.service.name, size, is_new))
+            for target in self._targets
+            for size in sizes
+            for is_new in (False, True)
+        ]
+        self._listeners: dict[_Target, Listeners] = {}
+        self.probes: list[Probe] = []
+
+    def up(self) -> None:
+        """Build the twin, and see that datagrams arrive on every way."""
+        self._twin.up()
+        for target in self._targets:
+            names = [self._twin.name(self._deployment.namespace(pod)) for pod in target.pods]
+            self._listeners[target] = Listeners(names, target.port)
+        for target, way in self._ways:
+            probe = Probe(
+                self._twin.name(self._deployment.namespace(self._client)),
+                self._listeners[target],
+                self._client.address,
+                target.address,
+                payload_bytes=way.payload_bytes,
+                is_new=way.is_new,
+            )
+            self.probes.append(probe)
+            probe.warm_up()
+
+    def down(self) -> None:
+        """Take it down."""
+        for probe in self.probes:
+            probe.close()
+        for listeners in self._listeners.values():
+            listeners.close()
+        self._twin.down()
+
+    def measured(self) -> Iterator[Measured]:
+        """The time of each way, by the endpoint it led to, with the hops of the walk there."""
+        for (target, way), probe in zip(self._ways, self.probes, strict=True):
+            for number, timing in probe.timings().items():
+                hops = self._walk(target, way, number)
+                yield Measured(way, target.pods[number].full_name, timing, hops)
+
+    def _walk(self, target: _Target, way: Way, number: int) -> tuple[Hop, ...]:
+        """Send the same datagram in the simulator, with the luck that leads to this endpoint."""
+        deployment = self._deployment
+        deployment.forget_connections()
+        luck = (number + 0.5) / len(target.pods)
+        path = self._send(target, way, luck)
+        wanted = target.pods[number].address
+        if path.packet.destination != wanted:
+            raise InputError(f"{way.name}: the simulator sends to {path.packet.destination}, the kernel to {wanted}")
+        if not way.is_new:
+            answer = Packet(*path.packet.flow.reversed(), payload_bytes=way.payload_bytes)
+            socket.send(deployment.namespace_at(wanted), answer, materialise=deployment.materialise)
+            path = self._send(target, way, luck)
+        return path.hops
+
+    def _send(self, target: _Target, way: Way, luck: float) -> Path:
+        packet = Packet(
+            self._client.address, target.address[0], "udp", _SOURCE_PORT, target.address[1], way.payload_bytes
+        )
+        packet.is_opening = way.is_new
+        namespace = self._deployment.namespace(self._client)
+        materialise = self._deployment.materialise
+        path = socket.send(namespace, packet, chance=Chance(luck), materialise=materialise, receive_call=None)
+        if path.reason is not None:
+            raise InputError(f"{way.name}: {path.reason}")
+        return path
+
+
+class _Target:
+    """A Service port, whom its datagrams can reach, and which address they are sent to."""
+
+    def __init__(self, deployment: Deployment, name: str) -> None:
+        cluster = deployment.cluster
+        ports = [(service, port) for _, service, port in cluster.service_ports() if port.protocol == "udp"]
+        if not ports:
+            raise InputError("the twin sends datagrams, and no Service has a UDP port: use a udp workload")
+        places = {"first": 0, "middle": len(ports) // 2, "last": len(ports) - 1}
+        if name in places:
+            self.service, port = ports[places[name]]
+        else:
+            wanted: Service = cluster.service(name)
+            self.service, port = next(((one, other) for one, other in ports if one == wanted), ports[-1])
+        endpoints: Sequence[Endpoint] = sorted(cluster.endpoints(self.service, port), key=str)
+        found = [cluster.pod_at(endpoint.address) for endpoint in endpoints]
+        self.pods: list[Pod] = [pod for pod in found if pod is not None]
+        if not self.pods:
+            raise InputError(f"Service {self.service.full_name} has no endpoints to measure")
+        self.port = endpoints[0].port
+        if deployment.proxy.is_headless:
+            self.pods = self.pods[:1]
+            self.address = (self.pods[0].address, self.port)
+        else:
+            self.address = (str(self.service.cluster_ip), port.port)
+
+
+def _client(deployment: Deployment, scenario: Scenario) -> Pod:
+    """The pod that sends: the scenario's first client."""
+    pods = deployment.cluster.pods
+    wanted = scenario.traffic.from_ or "client"
+    found = [pod for pod in pods if wanted in (pod.owner, pod.name, pod.full_name)]
+    if not found:
+        raise InputError("the twin needs a client pod: give traffic.clients_on, or traffic.from")
+    return found[0]
