@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kubesim.cli.rule_commands import rules, trace_dump
+from kubesim.cli.twin_commands import calibrate, twin
 from kubesim.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -76,6 +77,8 @@ def run(
 
 
 app.command()(rules)
+app.command()(calibrate)
+app.add_typer(twin)
 
 _DUMP = "With --rules"
 

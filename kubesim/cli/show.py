@@ -10,7 +10,15 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from kubesim.errors import InputError, did_you_mean
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
     from kubesim.experiment import Experiment, SweepOutcome
     from kubesim.kernel.rule_trace import Outcome
     from kubesim.scenario import Evidence, Result, TracedPacket, TraceResult
+    from kubesim.twin.calibrate import Calibration
+    from kubesim.twin.run import Compared
 
 _WIDTH_OF_A_PIPE = 140
 
@@ -115,6 +125,61 @@ def progress(total: int, name: str) -> Iterator[Callable[[int], None]]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """A line on standard error that says what is being done; gives a function to call with each step."""
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=_ERROR, transient=True
+    ) as bar:
+        task = bar.add_task("")
+        yield lambda what: bar.update(task, description=what)
+
+
+def compared(found: Iterable[Compared], cost_set: str) -> None:
+    """Each way of a twin, measured and predicted."""
+    table = _table("service", "to", "bytes", "connection", "rules", "best decile", "median", "predicted", "error")
+    for one in found:
+        table.add_row(
+            one.way.service,
+            escape(one.server),
+            str(one.way.payload_bytes),
+            "new" if one.way.is_new else "established",
+            f"{one.rules:,}",
+            format_ns(one.timing.best_ns),
+            format_ns(one.timing.median_ns),
+            format_ns(one.predicted_ns),
+            f"{one.error_ratio:+.1%}",
+        )
+    _OUT.print(f"one datagram from socket to socket, predicted by cost set [bold]{escape(cost_set)}[/bold]")
+    _OUT.print(table)
+
+
+def calibration(found: Calibration) -> None:
+    """How well the new prices predict ways that they were not made from."""
+    table = _table("way not used in the fit", "best decile", "predicted", "error")
+    for one in found.held_out:
+        predicted = format_ns(found.fit.predict_ns(one.hops, found.base))
+        table.add_row(one.way.name, format_ns(one.timing.best_ns), predicted, f"{found.error(one):+.1%}")
+    _OUT.print(table)
+    within = found.share_within(0.1, found.held_out)
+    speed = found.fit.speed
+    _OUT.print(f"{within:.0%} of them within 10 %; this machine takes {speed:.2f} times what {found.base.name} says")
+
+
+def calibration_as_json(found: Calibration, path: Path) -> dict[str, Any]:
+    """The same for programs."""
+    ways = [
+        {
+            "way": one.way.name,
+            "best_decile_ns": one.timing.best_ns,
+            "predicted_ns": found.fit.predict_ns(one.hops, found.base),
+            "error_ratio": found.error(one),
+        }
+        for one in found.held_out
+    ]
+    return {"cost_set": str(path), "speed": found.fit.speed, "held_out": ways, "fitted_ways": len(found.fitted)}
 
 
 def sweep(experiment: Experiment, directory: Path, outcome: SweepOutcome) -> None:
@@ -241,7 +306,19 @@ def _ending(packet: TracedPacket) -> str:
 def _table(*columns: str, title: str | None = None) -> Table:
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
-        is_text = column in ("measure", "operation", "node", "at", "source", "number", "what", "to", "verdict")
+        is_text = column in (
+            "measure",
+            "operation",
+            "node",
+            "at",
+            "source",
+            "number",
+            "what",
+            "to",
+            "verdict",
+            "service",
+            "way not used in the fit",
+        )
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table
 

@@ -25,7 +25,7 @@ from kubesim.twin.names import device_name, remove_namespaces
 from kubesim.twin.wires import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from kubesim.cluster import Pod
     from kubesim.kernel.device import Device
@@ -280,8 +280,3 @@ def run_tool(*words: str, text: str | None = None) -> str:
         said = next(iter(done.stderr.strip().splitlines()), "it does not say why")
         raise InputError(f"{' '.join(words[:6])}: {said}")
     return done.stdout
-
-
-def pods_of(deployment: Deployment) -> Iterator[Pod]:
-    """The pods that a twin has when nobody says which: all that are given one by one, and an endpoint per node."""
-    yield from deployment.cluster.pods
