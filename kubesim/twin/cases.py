@@ -114,6 +114,8 @@ class Measurement:
             probes = [probe for setting in self._settings for probe in setting.probes]
             for number in range(rounds):
                 on_step(f"measuring, round {number + 1} of {rounds}")
+                for setting in self._settings:
+                    setting.announce()
                 for probe in probes:
                     probe.sample(_SAMPLES_AT_A_TIME)
             return [found for setting in self._settings for found in setting.measured()]
@@ -162,6 +164,11 @@ class _Setting:
             )
             self.probes.append(probe)
             probe.warm_up()
+
+    def announce(self) -> None:
+        """Let bridges see all servers; they forget who says nothing."""
+        for listeners in self._listeners.values():
+            listeners.announce(self._client.address)
 
     def down(self) -> None:
         """Take it down."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FIRST_PORT, _PORTS = 20_000, 40_000
 _WAIT_S = 1.0
+_DISCARD_PORT = 9  # RFC 863
 _LARGEST_DATAGRAM = 65_535
 _KEPT_SAMPLES = 20
 """So few that arrived in time say nothing."""
@@ -90,6 +91,11 @@ class Listeners:
         """A source port that nobody has sent to these from for long: conntrack has no entry of it."""
         self._used_ports += 1
         return _FIRST_PORT + self._used_ports % _PORTS
+
+    def announce(self, address: str) -> None:
+        """Send from each to a pod, so that bridges on the way know where they are: real servers answer, these do not."""
+        for one in self.sockets:
+            one.sendto(b"", (address, _DISCARD_PORT))
 
     def close(self) -> None:
         """Close all sockets."""
