@@ -56,7 +56,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Measured:
-    """A way with its time, and the hops that the simulator says it has.
+    """A way with its time, and the same way in the simulator.
 
     Parameters
     ----------
@@ -66,14 +66,19 @@ class Measured:
         Which endpoint received.
     timing
         What was measured.
-    hops
+    path
         From the walk.
     """
 
     way: Way
     server: str
     timing: Timing
-    hops: tuple[Hop, ...]
+    path: Path
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """Its operations by the walk."""
+        return self.path.hops
 
 
 class Measurement:
@@ -133,7 +138,8 @@ class _Setting:
         self.name = name
         self._deployment = twin_deployment(scenario)
         self._client = _client(self._deployment, scenario)
-        self._targets = [_Target(self._deployment, one) for one in dict.fromkeys(services)]
+        targets = [_Target(self._deployment, one) for one in services]
+        self._targets = list({target.service.full_name: target for target in targets}.values())
         pods = {self._client.full_name: self._client}
         for target in self._targets:
             pods |= {pod.full_name: pod for pod in target.pods}
@@ -182,10 +188,10 @@ class _Setting:
         """The time of each way, by the endpoint it led to, with the hops of the walk there."""
         for (target, way), probe in zip(self._ways, self.probes, strict=True):
             for number, timing in probe.timings().items():
-                hops = self._walk(target, way, number)
-                yield Measured(way, target.pods[number].full_name, timing, hops)
+                path = self._walk(target, way, number)
+                yield Measured(way, target.pods[number].full_name, timing, path)
 
-    def _walk(self, target: _Target, way: Way, number: int) -> tuple[Hop, ...]:
+    def _walk(self, target: _Target, way: Way, number: int) -> Path:
         """Send the same datagram in the simulator, with the luck that leads to this endpoint."""
         deployment = self._deployment
         deployment.forget_connections()
@@ -198,7 +204,7 @@ class _Setting:
             answer = Packet(*path.packet.flow.reversed(), payload_bytes=way.payload_bytes)
             socket.send(deployment.namespace_at(wanted), answer, materialise=deployment.materialise)
             path = self._send(target, way, luck)
-        return path.hops
+        return path
 
     def _send(self, target: _Target, way: Way, luck: float) -> Path:
         packet = Packet(

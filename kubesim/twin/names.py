@@ -30,7 +30,7 @@ def device_name(name: str) -> str:
     if len(name) <= _LONGEST_DEVICE and "/" not in name:
         return name
     digest = hashlib.blake2b(name.encode(), digest_size=5).hexdigest()
-    return name[:_KEPT_OF_DEVICE] + digest
+    return name[:_KEPT_OF_DEVICE].replace("/", "-") + digest
 
 
 def remove_namespaces(prefix: str) -> list[str]:

@@ -93,7 +93,7 @@ class Listeners:
         return _FIRST_PORT + self._used_ports % _PORTS
 
     def announce(self, address: str) -> None:
-        """Send from each to a pod, so that bridges on the way know where they are: real servers answer, these do not."""
+        """Send from each to a pod, so that bridges on the way know where they are."""
         for one in self.sockets:
             one.sendto(b"", (address, _DISCARD_PORT))
 

@@ -92,9 +92,7 @@ def compare(
     found = []
     for one in Measurement({scenario.name: scenario}, services, sizes).run(_ROUNDS, on_step):
         predicted_ns = sum(costs.price_ns(hop.operation, hop.items, hop.size_bytes) for hop in one.hops)
-        rules = sum(
-            hop.items for hop in one.hops if hop.operation in ("iptables_rule", "iptables_nft_rule", "nft_rule")
-        )
+        rules = sum(one.path.rules_tested.values())
         found.append(Compared(one.way, one.server, one.timing, predicted_ns, rules))
     return found
 

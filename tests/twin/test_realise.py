@@ -1,0 +1,228 @@
+"""Twins on this host's kernel: built as simulated, passed as walked, and nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubesim.scenario import Scenario
+from kubesim.twin.calibrate import calibrate
+from kubesim.twin.cases import Measured, Measurement
+from kubesim.twin.probe import Listeners, Probe
+from kubesim.twin.realise import Twin
+from kubesim.twin.run import bring_up, compare, take_down
+from kubesim.twin.wires import twin_deployment
+from tests.kernel.test_rules_against_kernel import with_probes
+from tests.netns import needs_kernel, require, run
+
+pytestmark = needs_kernel
+
+Counted = tuple[Counter[tuple[str, str]], Counter[str]]
+
+HOOKS = {
+    "inet": ("prerouting", "input", "forward", "output", "postrouting"),
+    "bridge": ("prerouting", "input", "forward", "output", "postrouting"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    require("ip", "sysctl", "iptables-legacy-restore", "iptables-nft-restore", "nft")
+
+
+@pytest.fixture(autouse=True)
+def _host(_tools: None) -> Iterator[None]:
+    """What a twin must leave as it was: everything of this host's own."""
+    before = host_state()
+    yield
+    assert host_state() == before
+
+
+def host_state() -> dict[str, str]:
+    """Namespaces of runs, devices, routes and rules of the host."""
+    namespaces = [name for name in run("ip", "netns", "list").split() if name.startswith(("kubesim-run", "kubesim-up"))]
+    return {
+        "namespaces": " ".join(namespaces),
+        "devices": run("ip", "-brief", "link"),
+        "routes": run("ip", "route", "show", "table", "all"),
+        "rules": "\n".join(run(f"iptables-{backend}-save").count("\n-A ").__str__() for backend in ("legacy", "nft")),
+        "nftables": run("nft", "list", "ruleset"),
+        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+    }
+
+
+def scenario(cni: str, proxy: Any, endpoints: int = 3, nodes: tuple[str, ...] = ("node-1", "node-2")) -> Scenario:
+    cluster = {"nodes": 2, "services": 5, "endpoints": endpoints, "endpoint_nodes": list(nodes)}
+    traffic = {"workload": "udp_rr", "clients_on": ["node-1"]}
+    return Scenario.model_validate({"cluster": cluster, "cni": cni, "proxy": proxy, "traffic": traffic})
+
+
+def counting_table(family: str) -> str:
+    """A table that counts datagrams at every hook."""
+    chains = "\n".join(
+        f"chain at_{hook} {{ type filter hook {hook} priority -350; policy accept; meta l4proto udp counter; }}"
+        for hook in HOOKS[family]
+    )
+    return f"table {family} count {{\n{chains}\n}}\n"
+
+
+def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
+    """How many datagrams have passed each hook of a node."""
+    found: Counter[tuple[str, str]] = Counter()
+    for family in HOOKS:
+        hook = ""
+        for line in run("ip", "netns", "exec", namespace, "nft", "list", "table", family, "count").splitlines():
+            words = line.split()
+            if words[:1] == ["chain"]:
+                hook = words[1].removeprefix("at_")
+            if "packets" in words:
+                found[(family, hook)] += int(words[words.index("packets") + 1])
+    return +found
+
+
+def rules_tested(namespace: str) -> Counter[str]:
+    """How many rules datagrams were held against, by table."""
+    found: Counter[str] = Counter()
+    table = ""
+    for line in run("ip", "netns", "exec", namespace, "iptables-legacy-save", "-c").splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        if line.startswith("[") and "! -p icmp" in line:
+            found[table] += int(line[1:].partition(":")[0])
+    return +found
+
+
+def counted(nodes: dict[str, str]) -> dict[str, Counted]:
+    """All of that, by node."""
+    return {name: (hooks_passed(namespace), rules_tested(namespace)) for name, namespace in nodes.items()}
+
+
+@pytest.mark.parametrize("where", ["node-1", "node-2"])
+@pytest.mark.parametrize("cni", ["calico-bgp", "flannel-host-gw", "flannel-vxlan"])
+def test_hooks_and_rules_are_those_of_the_walk(cni: str, where: str) -> None:
+    chosen = scenario(cni, "iptables", 1, (where,))
+    expected = {one.way.is_new: one for one in Measurement({"": chosen}, ("middle",)).run(2)}
+    deployment = twin_deployment(chosen)
+    service, port = next((one, port) for _, one, port in deployment.cluster.service_ports() if "3" in one.name)
+    client = deployment.cluster.pod("client-1")
+    servers = [deployment.cluster.pod_at(end.address) for end in deployment.cluster.endpoints(service, port)]
+    twin = Twin(deployment, [client, *(pod for pod in servers if pod is not None)], "kubesim-test-twin")
+    try:
+        twin.up()
+        nodes = {one.name: twin.name(deployment.host(one.name).root) for one in deployment.cluster.nodes}
+        for namespace in nodes.values():
+            rules = run("ip", "netns", "exec", namespace, "iptables-legacy-save")
+            run("ip", "netns", "exec", namespace, "iptables-legacy-restore", text=with_probes(rules, "iptables"))
+            run(
+                "ip",
+                "netns",
+                "exec",
+                namespace,
+                "nft",
+                "-f",
+                "-",
+                text=counting_table("inet") + counting_table("bridge"),
+            )
+        listeners = Listeners([twin.name(deployment.namespace(pod)) for pod in servers if pod is not None], 8080)
+        called = (str(service.cluster_ip), port.port)
+        for is_new in (True, False):
+            probe = Probe(
+                twin.name(deployment.namespace(client)),
+                listeners,
+                client.address,
+                called,
+                payload_bytes=64,
+                is_new=is_new,
+            )
+            probe.warm_up()
+            listeners.announce(client.address)
+            before = counted(nodes)
+            probe.sample(1)
+            check(expected[is_new], before, counted(nodes))
+            probe.close()
+        listeners.close()
+    finally:
+        twin.down()
+
+
+def check(expected: Measured, before: dict[str, Counted], after: dict[str, Counted]) -> None:
+    """Hold what the kernel counted against the walk."""
+    for name, (hooks, rules) in after.items():
+        visits = Counter((one.family, one.hook.removeprefix("br_")) for one in expected.path.hooks if one.host == name)
+        assert hooks - before[name][0] == visits, f"{name}, {expected.way.name}"
+        tested: Counter[str] = Counter()
+        for (where, place), count in expected.path.rules_tested.items():
+            if where == name:
+                tested[place.partition("/")[0]] += count
+        assert rules - before[name][1] == +tested, f"{name}, {expected.way.name}"
+
+
+@pytest.mark.parametrize("proxy", ["iptables", {"name": "iptables", "backend": "nft"}, "nftables", "none"])
+@pytest.mark.parametrize("cni", ["calico-bgp", "flannel-host-gw", "flannel-vxlan"])
+def test_every_way_is_measured_and_predicted(cni: str, proxy: Any) -> None:
+    found = compare(scenario(cni, proxy), ["first", "last"], [64, 1372])
+    assert {(one.way.service, one.way.payload_bytes, one.way.is_new) for one in found} == {
+        (service, size, is_new) for service in ("svc-1", "svc-5") for size in (64, 1372) for is_new in (True, False)
+    }
+    assert all(0 < one.timing.best_ns <= one.timing.median_ns for one in found)
+    assert all(abs(one.error_ratio) < 5 for one in found)
+
+
+def test_a_twin_stays_until_it_is_taken_down() -> None:
+    names = bring_up(scenario("flannel-vxlan", "iptables"))
+    try:
+        assert {"node-1", "node-2", "default/client-1"} <= set(names)
+        inside = run("ip", "netns", "exec", names["node-1"], "iptables-legacy-save")
+        assert "KUBE-SVC-" in inside
+        assert run("ip", "netns", "exec", names["node-1"], "ip", "-brief", "link").count("veth") == 1
+        again = bring_up(scenario("calico-bgp", "none"))
+        assert set(names.values()) == set(again.values()), "the one before is replaced"
+    finally:
+        removed = take_down()
+    assert set(removed) == set(names.values())
+    assert take_down() == []
+
+
+def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "nft" else f"/usr/sbin/{name}")
+    with pytest.raises(Exception, match=r"^not installed: nft: install "):
+        compare(scenario("calico-bgp", "nftables"), ["first"], [64])
+
+
+@pytest.mark.slow
+def test_this_machine_is_measured() -> None:
+    found = calibrate(is_quick=True)
+    assert len(found.held_out) > 20
+    assert found.share_within(0.5, found.held_out) > 0.8, "the target is 10 %, but a busy machine must not fail a build"
+
+
+@pytest.mark.slow
+def test_killed_runs_leave_nothing_once_another_has_run(tmp_path: Path) -> None:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(
+        "cluster: {nodes: 2, services: 20, endpoints: 2}\ncni: flannel-vxlan\nproxy: iptables\n"
+        "traffic: {workload: udp_rr, clients_on: [node-1]}\n"
+    )
+    command = [sys.executable, "-m", "kubesim", "twin", "run", str(file), "--json"]
+    run(*command)
+    settings = network_settings()
+    for number in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.7 + 0.07 * number)
+        process.kill()
+        process.wait()
+    run(*command)
+    assert network_settings() == settings
+    assert "kubesim twin" not in run("ps", "-eo", "args")
+
+
+def network_settings() -> list[str]:
+    """The host's sysctls that do not count anything."""
+    return [line for line in run("sysctl", "-a", "--pattern", r"^net\.").splitlines() if "conntrack_count" not in line]
