@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kubesim.cli.rule_commands import rules, trace_dump
+from kubesim.cli.validate_command import validate
 from kubesim.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -76,6 +77,7 @@ def run(
 
 
 app.command()(rules)
+app.command()(validate)
 
 _DUMP = "With --rules"
 
