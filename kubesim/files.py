@@ -22,10 +22,10 @@ MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
 
 _DIRECTORIES = ("figures", "runs")
-_TABLES = ("runs", "breakdown", "transactions", "utilisation", "packets", "hops")
+_TABLES = ("runs", "breakdown", "transactions", "utilisation", "packets", "hops", "targets")
 _RESULTS = tuple(f"{table}.{ending}" for table in _TABLES for ending in ("parquet", "csv"))
-_RESULTS += ("summary.json", "scenario.json")
-"""What a run or a sweep may have left in its directory, besides the manifest, which is written over."""
+_RESULTS += ("summary.json", "scenario.json", "validation.json")
+"""What a run, a sweep or a validation may have left in its directory, besides the manifest, which is written over."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _END = object()

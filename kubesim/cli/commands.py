@@ -10,6 +10,7 @@ import typer
 
 from kubesim.cli.rule_commands import rules, trace_dump
 from kubesim.cli.twin_commands import calibrate, twin
+from kubesim.cli.validate_command import validate
 from kubesim.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -79,6 +80,7 @@ def run(
 app.command()(rules)
 app.command()(calibrate)
 app.add_typer(twin)
+app.command()(validate)
 
 _DUMP = "With --rules"
 

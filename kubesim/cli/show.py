@@ -61,6 +61,11 @@ def written(directory: Path) -> None:
     _OUT.print(f"written to {escape(str(directory))}", soft_wrap=True)
 
 
+def put(what: Table | str) -> None:
+    """Print a table, or a line in rich's markup."""
+    _OUT.print(what, soft_wrap=isinstance(what, str))
+
+
 def run(result: Result) -> None:
     """The summary of a run, and its dearest operations."""
     summary = result.summary

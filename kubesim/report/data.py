@@ -28,7 +28,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         manifest = json.loads(read_text(directory / MANIFEST))
     except json.JSONDecodeError as error:
         raise InputError(f"{directory / MANIFEST}, line {error.lineno}: {error.msg}") from None
-    if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep"):
+    if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep", "validation"):
         raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")
     return manifest
 

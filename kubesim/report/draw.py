@@ -14,6 +14,7 @@ from kubesim.report.bars import draw_bars, draw_breakdown
 from kubesim.report.data import read_manifest, read_parquet
 from kubesim.report.lines import draw_lines
 from kubesim.report.run_figures import draw_run
+from kubesim.report.validation_figures import draw_validation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda _why: None) -> list[Path]:
-    """Draw every figure of a run or a sweep into its ``figures``.
+    """Draw every figure of a run, a sweep or a validation into its ``figures``.
 
     Parameters
     ----------
     directory
-        What ``kubesim run --out`` or ``kubesim sweep`` wrote.
+        What ``kubesim run --out``, ``kubesim sweep`` or ``kubesim validate --out`` wrote.
     on_left_out
         Called with what to say of each figure that cannot be drawn of the runs that are finished.
 
@@ -45,6 +46,8 @@ def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda 
     manifest = read_manifest(directory)
     if manifest["kind"] == "run":
         return draw_run(directory, manifest)
+    if manifest["kind"] == "validation":
+        return draw_validation(directory, manifest)
     experiment = manifest["experiment"]
     provenance = {
         "kubesim_version": manifest["kubesim_version"],
