@@ -61,17 +61,18 @@ def down(as_json: _Json = False) -> None:
 @twin.command("run")
 def run(
     scenario: _ScenarioFile,
+    client: Annotated[str | None, typer.Option("--from", metavar="POD", help="who sends, by name or owner")] = None,
     services: Annotated[
-        list[str] | None, typer.Option("--service", help="a Service, or `first`, `middle`, `last`; repeatable")
+        list[str] | None, typer.Option("--to", help="a Service, or `first`, `middle`, `last`; repeatable")
     ] = None,
     sizes: Annotated[list[int] | None, typer.Option("--bytes", min=1, max=65_000, help="payload; repeatable")] = None,
     settings: _Settings = None,
     as_json: _Json = False,
 ) -> None:
-    """Build the twin, time datagrams through it, hold them against the simulation, and remove it.
+    """Build the twin, time packets through it, hold them against the simulation, and remove it.
 
-    Times are those of one datagram from socket to socket, new connections and established ones: the best decile, which
-    is what a path takes when nothing disturbs it, and the median.
+    Times are those of one packet from socket to socket, of new connections and of established ones: the best decile,
+    which is what a path takes when nothing disturbs it, and the median.
     """
     _need_pyroute2()
     from kubesim.cli import show  # noqa: PLC0415
@@ -80,7 +81,7 @@ def run(
 
     chosen = scenario_with(scenario, settings)
     with show.steps() as on_step:
-        found = compare(chosen, services or ["first", "middle", "last"], sizes or [64, 1372], on_step)
+        found = compare(chosen, services or ["first", "middle", "last"], sizes or [64, 1372], client, on_step)
     if as_json:
         typer.echo(json.dumps({"cost_set": chosen.costs, "ways": [one.to_dict() for one in found]}, indent=2))
     else:

@@ -1,4 +1,4 @@
-"""What is measured: one way of datagrams through a twin, and the same way walked in the simulator."""
+"""What is measured: one way of packets through a twin, and the same way walked in the simulator."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from kubesim.errors import InputError
 from kubesim.kernel import socket
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance
+from kubesim.twin.datagrams import Datagrams
 from kubesim.twin.names import run_prefix
-from kubesim.twin.probe import Listeners, Probe, Timing
+from kubesim.twin.probe import Probe, Timing
 from kubesim.twin.realise import Twin
+from kubesim.twin.segments import Segments
+from kubesim.twin.transport import source_ports
 from kubesim.twin.wires import twin_deployment
 
 if TYPE_CHECKING:
@@ -21,14 +24,16 @@ if TYPE_CHECKING:
     from kubesim.kernel.walk import Hop, Path
     from kubesim.scenario import Scenario
     from kubesim.scenario.deployment import Deployment
+    from kubesim.twin.transport import Transport
 
 _SOURCE_PORT = 61_000
 _SAMPLES_AT_A_TIME = 25
+_OF_RAW_SOCKETS = {"tcp_send": "udp_send", "tcp_receive": "udp_receive"}
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way of datagrams.
+    """One way of packets.
 
     Parameters
     ----------
@@ -37,7 +42,7 @@ class Way:
     service
         Name of the Service; its pods are sent to by their own addresses if the proxy gives it none.
     payload_bytes
-        Of each datagram.
+        Of each packet.
     is_new
         Whether each opens a connection.
     """
@@ -77,8 +82,10 @@ class Measured:
 
     @property
     def hops(self) -> tuple[Hop, ...]:
-        """Its operations by the walk."""
-        return self.path.hops
+        """Its operations by the walk; segments are sent by raw sockets, which do a datagram's work."""
+        return tuple(
+            one._replace(operation=_OF_RAW_SOCKETS.get(one.operation, one.operation)) for one in self.path.hops
+        )
 
 
 class Measurement:
@@ -87,18 +94,24 @@ class Measurement:
     Parameters
     ----------
     scenarios
-        By what they are called; in each, the first client sends.
+        By what they are called.
     services
         Names or positions (``first``, ``middle``, ``last``) of Services that are sent to, by scenario.
     sizes
         Payloads in bytes.
+    client
+        The pod that sends, by its own or its owner's name; otherwise the first client of the scenario's traffic.
     """
 
     def __init__(
-        self, scenarios: dict[str, Scenario], services: Sequence[str] = ("last",), sizes: Sequence[int] = (64,)
+        self,
+        scenarios: dict[str, Scenario],
+        services: Sequence[str] = ("last",),
+        sizes: Sequence[int] = (64,),
+        client: str | None = None,
     ) -> None:
         self._settings = [
-            _Setting(name, scenario, services, sizes, f"{run_prefix()}-{number}")
+            _Setting(name, scenario, services, sizes, f"{run_prefix()}-{number}", client)
             for number, (name, scenario) in enumerate(scenarios.items())
         ]
 
@@ -133,13 +146,22 @@ class _Setting:
     """One twin and the ways through it."""
 
     def __init__(
-        self, name: str, scenario: Scenario, services: Sequence[str], sizes: Sequence[int], prefix: str
+        self,
+        name: str,
+        scenario: Scenario,
+        services: Sequence[str],
+        sizes: Sequence[int],
+        prefix: str,
+        client: str | None,
     ) -> None:
         self.name = name
         self._deployment = twin_deployment(scenario)
-        self._client = _client(self._deployment, scenario)
+        self._client = _client(self._deployment, client or scenario.traffic.from_)
         targets = [_Target(self._deployment, one) for one in services]
         self._targets = list({target.service.full_name: target for target in targets}.values())
+        own = [target.service.name for target in self._targets if self._client in target.pods]
+        if own:
+            raise InputError(f"{self._client.name} serves {own[0]} itself: the twin needs another client")
         pods = {self._client.full_name: self._client}
         for target in self._targets:
             pods |= {pod.full_name: pod for pod in target.pods}
@@ -150,19 +172,23 @@ class _Setting:
             for size in sizes
             for is_new in (False, True)
         ]
-        self._listeners: dict[_Target, Listeners] = {}
+        self._transports: dict[_Target, Transport] = {}
         self.probes: list[Probe] = []
 
     def up(self) -> None:
-        """Build the twin, and see that datagrams arrive on every way."""
+        """Build the twin, and see that packets arrive on every way."""
         self._twin.up()
+        ports = source_ports()
         for target in self._targets:
-            names = [self._twin.name(self._deployment.namespace(pod)) for pod in target.pods]
-            self._listeners[target] = Listeners(names, target.port)
+            servers = [(self._twin.name(self._deployment.namespace(pod)), pod.address) for pod in target.pods]
+            if target.protocol == "tcp":
+                self._transports[target] = Segments(servers, target.port, ports)
+            else:
+                self._transports[target] = Datagrams([name for name, _ in servers], target.port, ports)
         for target, way in self._ways:
             probe = Probe(
                 self._twin.name(self._deployment.namespace(self._client)),
-                self._listeners[target],
+                self._transports[target],
                 self._client.address,
                 target.address,
                 payload_bytes=way.payload_bytes,
@@ -173,21 +199,21 @@ class _Setting:
 
     def announce(self) -> None:
         """Let bridges see all servers; they forget who says nothing."""
-        for listeners in self._listeners.values():
-            listeners.announce(self._client.address)
+        for transport in self._transports.values():
+            transport.announce(self._client.address)
 
     def down(self) -> None:
         """Take it down."""
         for probe in self.probes:
             probe.close()
-        for listeners in self._listeners.values():
-            listeners.close()
+        for transport in self._transports.values():
+            transport.close()
         self._twin.down()
 
     def measured(self) -> Iterator[Measured]:
         """The time of each way, by the endpoint it led to, with the hops of the walk there."""
         for (target, way), probe in zip(self._ways, self.probes, strict=True):
-            for number, timing in probe.timings().items():
+            for number, timing in probe.timings(way.name).items():
                 path = self._walk(target, way, number)
                 yield Measured(way, target.pods[number].full_name, timing, path)
 
@@ -208,7 +234,7 @@ class _Setting:
 
     def _send(self, target: _Target, way: Way, luck: float) -> Path:
         packet = Packet(
-            self._client.address, target.address[0], "udp", _SOURCE_PORT, target.address[1], way.payload_bytes
+            self._client.address, target.address[0], target.protocol, _SOURCE_PORT, target.address[1], way.payload_bytes
         )
         packet.is_opening = way.is_new
         namespace = self._deployment.namespace(self._client)
@@ -224,9 +250,9 @@ class _Target:
 
     def __init__(self, deployment: Deployment, name: str) -> None:
         cluster = deployment.cluster
-        ports = [(service, port) for _, service, port in cluster.service_ports() if port.protocol == "udp"]
+        ports = [(service, port) for _, service, port in cluster.service_ports() if port.protocol in ("tcp", "udp")]
         if not ports:
-            raise InputError("the twin sends datagrams, and no Service has a UDP port: use a udp workload")
+            raise InputError("the cluster has no Service with a TCP or UDP port to measure")
         places = {"first": 0, "middle": len(ports) // 2, "last": len(ports) - 1}
         if name in places:
             self.service, port = ports[places[name]]
@@ -239,6 +265,7 @@ class _Target:
         if not self.pods:
             raise InputError(f"Service {self.service.full_name} has no endpoints to measure")
         self.port = endpoints[0].port
+        self.protocol = port.protocol
         if deployment.proxy.is_headless:
             self.pods = self.pods[:1]
             self.address = (self.pods[0].address, self.port)
@@ -246,11 +273,13 @@ class _Target:
             self.address = (str(self.service.cluster_ip), port.port)
 
 
-def _client(deployment: Deployment, scenario: Scenario) -> Pod:
-    """The pod that sends: the scenario's first client."""
+def _client(deployment: Deployment, name: str | None) -> Pod:
+    """The pod that sends."""
     pods = deployment.cluster.pods
-    wanted = scenario.traffic.from_ or "client"
-    found = [pod for pod in pods if wanted in (pod.owner, pod.name, pod.full_name)]
-    if not found:
-        raise InputError("the twin needs a client pod: give traffic.clients_on, or traffic.from")
-    return found[0]
+    found = [pod for pod in pods if (name or "client") in (pod.owner, pod.name, pod.full_name)]
+    if found:
+        return found[0]
+    known = ", ".join(dict.fromkeys(pod.owner for pod in pods[:20]))
+    if name is None:
+        raise InputError(f"the scenario does not say which pod sends: give --from: known: {known}")
+    raise InputError(f"there is no pod {name!r}: known: {known}")

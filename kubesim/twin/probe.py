@@ -1,17 +1,12 @@
-"""Times the way of single datagrams through a twin, without any scheduler in between.
+"""Times the way of single packets through a twin, without any scheduler in between.
 
 One thread holds a socket in the client's namespace and one in each server's. Sending runs the whole way inline: softirq
 work of virtual devices is done on the same core before the system call returns, so the time of the call is the time of
-the path. A datagram that has not arrived by then was put off, and does not count.
+the path. A packet that has not arrived by then was put off, and does not count.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import select
-import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,36 +16,16 @@ import numpy as np
 from kubesim.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_FIRST_PORT, _PORTS = 20_000, 40_000
-_WAIT_S = 1.0
-_DISCARD_PORT = 9  # RFC 863
-_LARGEST_DATAGRAM = 65_535
+    from kubesim.twin.transport import Sender, Transport
+
+_WAIT_S, _POLL_S = 2.0, 0.01
+_POLLS = 5
 _KEPT_SAMPLES = 20
 """So few that arrived in time say nothing."""
-
-
-@contextlib.contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """Be in a network namespace; sockets made there stay there."""
-    here = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-    try:
-        _enter(there)
-        yield
-    finally:
-        _enter(here)
-        os.close(there)
-        os.close(here)
-
-
-def _enter(descriptor: int) -> None:
-    if _LIBC.setns(descriptor, 0) != 0:
-        raise InputError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
 
 @dataclass(frozen=True)
@@ -72,70 +47,21 @@ class Timing:
     samples: int
 
 
-class Listeners:
-    """Sockets that receive in some namespaces, for all probes that send there.
-
-    Parameters
-    ----------
-    namespaces
-        Their names.
-    port
-        The port they listen on.
-    """
-
-    def __init__(self, namespaces: Sequence[str], port: int) -> None:
-        self.sockets = [self._listening(name, port) for name in namespaces]
-        self._used_ports = 0
-
-    def next_port(self) -> int:
-        """A source port that nobody has sent to these from for long: conntrack has no entry of it."""
-        self._used_ports += 1
-        return _FIRST_PORT + self._used_ports % _PORTS
-
-    def announce(self, address: str) -> None:
-        """Send from each to a pod, so that bridges on the way know where they are."""
-        for one in self.sockets:
-            one.sendto(b"", (address, _DISCARD_PORT))
-
-    def close(self) -> None:
-        """Close all sockets."""
-        for one in self.sockets:
-            one.close()
-
-    def drain(self) -> int | None:
-        """Take what has arrived; at which socket, None if nowhere."""
-        found: int | None = None
-        for number, one in enumerate(self.sockets):
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    one.recv(_LARGEST_DATAGRAM)
-                    found = number
-        return found
-
-    @staticmethod
-    def _listening(namespace: str, port: int) -> socket.socket:
-        with inside(namespace):
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setblocking(False)
-        made.bind(("0.0.0.0", port))  # noqa: S104 - of a namespace of its own
-        return made
-
-
 class Probe:
-    """Datagrams from one pod to an address.
+    """Packets from one pod to an address.
 
     Parameters
     ----------
     client
         Name of the namespace that sends.
-    listeners
-        Who receives.
+    transport
+        Who receives, and how.
     client_address
         The client's address.
     target
         Address and port that are sent to.
     payload_bytes
-        Of each datagram.
+        Of each packet.
     is_new
         Whether each is the first of a connection: from a new source port. Otherwise one connection that has seen an
         answer is used.
@@ -144,7 +70,7 @@ class Probe:
     def __init__(
         self,
         client: str,
-        listeners: Listeners,
+        transport: Transport,
         client_address: str,
         target: tuple[str, int],
         *,
@@ -154,14 +80,14 @@ class Probe:
         self._client = client
         self._client_address = client_address
         self._target = target
-        self._payload = b"x" * payload_bytes
+        self._payload_bytes = payload_bytes
         self._is_new = is_new
         self._times_ns: dict[int, list[int]] = {}
-        self._listeners = listeners
-        self._sender: socket.socket | None = None
+        self._transport = transport
+        self._sender: Sender | None = None
 
     def close(self) -> None:
-        """Close its socket."""
+        """Close its sockets."""
         if self._sender is not None:
             self._sender.close()
 
@@ -176,52 +102,53 @@ class Probe:
         self._sender = self._connected()
         end = time.monotonic() + _WAIT_S
         while time.monotonic() < end:
-            self._sender.send(self._payload)
-            ready, _, _ = select.select(self._listeners.sockets, [], [], 0.05)
-            if ready:
-                _, source = ready[0].recvfrom(_LARGEST_DATAGRAM)
-                ready[0].sendto(self._payload, source)
-                select.select([self._sender], [], [], 0.05)
-                self._listeners.drain()
-                return
+            self._sender.send()
+            for _ in range(_POLLS):
+                server = self._transport.arrived()
+                if server is not None:
+                    self._transport.answer(server, self._sender)
+                    time.sleep(_POLL_S)
+                    self._transport.arrived()
+                    return
+                time.sleep(_POLL_S)
         raise InputError(f"nothing arrives that is sent to {self._target[0]}:{self._target[1]} in the twin")
 
     def sample(self, count: int) -> None:
-        """Time some datagrams."""
+        """Time some packets; what came late from elsewhere is none of them."""
+        self._transport.arrived()
         for _ in range(count):
             sender = self._connected() if self._is_new else self._sender
             assert sender is not None  # noqa: S101 - warm_up comes first
             begin = time.perf_counter_ns()
-            sender.send(self._payload)
+            sender.send()
             end = time.perf_counter_ns()
-            arrived_at = self._listeners.drain()
+            arrived_at = self._transport.arrived()
             if arrived_at is not None:
                 self._times_ns.setdefault(arrived_at, []).append(end - begin)
             if self._is_new:
                 sender.close()
 
-    def timings(self) -> dict[int, Timing]:
-        """What was measured so far, by the number of the listener that received.
+    def timings(self, name: str) -> dict[int, Timing]:
+        """What was measured so far, by the number of the server that received.
+
+        Parameters
+        ----------
+        name
+            What the way is called in messages.
 
         Raises
         ------
         InputError
-            If too few datagrams arrived in time.
+            If too few packets arrived in time.
         """
         enough = {number: times for number, times in self._times_ns.items() if len(times) >= _KEPT_SAMPLES}
         if not enough:
             arrived = sum(map(len, self._times_ns.values()))
-            raise InputError(f"only {arrived} datagrams arrived in time: this host does not run their way inline")
+            raise InputError(f"{name}: only {arrived} packets arrived in time: this host does not run their way inline")
         return {number: _timing(times) for number, times in sorted(enough.items())}
 
-    def _connected(self) -> socket.socket:
-        """A socket of the client, from a port that has not been used for long."""
-        with inside(self._client):
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((self._client_address, self._listeners.next_port()))
-        made.connect(self._target)
-        return made
+    def _connected(self) -> Sender:
+        return self._transport.sender(self._client, self._client_address, self._target, self._payload_bytes)
 
 
 def _timing(times_ns: Sequence[int]) -> Timing:

@@ -67,6 +67,7 @@ def compare(
     scenario: Scenario,
     services: Sequence[str],
     sizes: Sequence[int],
+    client: str | None = None,
     on_step: Callable[[str], None] = lambda _what: None,
 ) -> list[Compared]:
     """Build a scenario's twin, measure, and hold the times against the simulator's; nothing is left behind.
@@ -74,11 +75,13 @@ def compare(
     Parameters
     ----------
     scenario
-        The first client of its traffic sends datagrams.
+        What is built.
     services
         To which Services: by name, or ``first``, ``middle``, ``last``.
     sizes
         Payloads in bytes.
+    client
+        The pod that sends, by its own or its owner's name; otherwise the first client of the scenario's traffic.
     on_step
         Called with what is being done.
 
@@ -90,7 +93,7 @@ def compare(
     remove_leftovers()
     costs = costs_of(scenario)
     found = []
-    for one in Measurement({scenario.name: scenario}, services, sizes).run(_ROUNDS, on_step):
+    for one in Measurement({scenario.name: scenario}, services, sizes, client).run(_ROUNDS, on_step):
         predicted_ns = sum(costs.price_ns(hop.operation, hop.items, hop.size_bytes) for hop in one.hops)
         rules = sum(one.path.rules_tested.values())
         found.append(Compared(one.way, one.server, one.timing, predicted_ns, rules))

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
+from kubesim.errors import InputError
 from kubesim.scenario import Scenario
 from kubesim.twin.calibrate import calibrate
 from kubesim.twin.cases import Measured, Measurement
-from kubesim.twin.probe import Listeners, Probe
+from kubesim.twin.datagrams import Datagrams
+from kubesim.twin.probe import Probe
 from kubesim.twin.realise import Twin
 from kubesim.twin.run import bring_up, compare, take_down
+from kubesim.twin.transport import source_ports
 from kubesim.twin.wires import twin_deployment
 from tests.kernel.test_rules_against_kernel import with_probes
 from tests.netns import needs_kernel, require, run
@@ -59,9 +62,15 @@ def host_state() -> dict[str, str]:
     }
 
 
-def scenario(cni: str, proxy: Any, endpoints: int = 3, nodes: tuple[str, ...] = ("node-1", "node-2")) -> Scenario:
+def scenario(
+    cni: str,
+    proxy: Any,
+    endpoints: int = 3,
+    nodes: tuple[str, ...] = ("node-1", "node-2"),
+    workload: str = "udp_rr",
+) -> Scenario:
     cluster = {"nodes": 2, "services": 5, "endpoints": endpoints, "endpoint_nodes": list(nodes)}
-    traffic = {"workload": "udp_rr", "clients_on": ["node-1"]}
+    traffic = {"workload": workload, "clients_on": ["node-1"]}
     return Scenario.model_validate({"cluster": cluster, "cni": cni, "proxy": proxy, "traffic": traffic})
 
 
@@ -122,7 +131,9 @@ def test_hooks_and_rules_are_those_of_the_walk(cni: str, where: str) -> None:
         nodes = {one.name: twin.name(deployment.host(one.name).root) for one in deployment.cluster.nodes}
         for namespace in nodes.values():
             count_in(namespace)
-        listeners = stack.enter_context(contextlib.closing(Listeners([twin.name(deployment.namespace(server))], 8080)))
+        listeners = stack.enter_context(
+            contextlib.closing(Datagrams([twin.name(deployment.namespace(server))], 8080, source_ports()))
+        )
         called = (str(service.cluster_ip), port.port)
         for is_new in (True, False):
             sender = twin.name(deployment.namespace(client))
@@ -166,6 +177,18 @@ def test_every_way_is_measured_and_predicted(cni: str, proxy: Any) -> None:
     assert all(abs(one.error_ratio) < 5 for one in found)
 
 
+@pytest.mark.parametrize("workload", ["tcp_rr", "udp_rr"])
+def test_segments_and_datagrams_arrive(workload: str) -> None:
+    found = compare(scenario("flannel-vxlan", "iptables", workload=workload), ["first", "last"], [64, 1372])
+    assert len({(one.way.service, one.way.payload_bytes, one.way.is_new) for one in found}) == 8
+    assert all(one.timing.samples >= 20 for one in found)
+
+
+def test_a_client_that_serves_itself_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^svc-1-0 serves svc-1 itself: the twin needs another client$"):
+        compare(scenario("calico-bgp", "iptables"), ["first"], [64], "svc-1-0")
+
+
 def test_a_twin_stays_until_it_is_taken_down() -> None:
     names = bring_up(scenario("flannel-vxlan", "iptables"))
     try:
@@ -183,7 +206,7 @@ def test_a_twin_stays_until_it_is_taken_down() -> None:
 
 def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None if name == "nft" else f"/usr/sbin/{name}")
-    with pytest.raises(Exception, match=r"^not installed: nft: install "):
+    with pytest.raises(InputError, match=r"^not installed: nft: install "):
         compare(scenario("calico-bgp", "nftables"), ["first"], [64])
 
 
