@@ -279,7 +279,7 @@ def _client(deployment: Deployment, name: str | None) -> Pod:
     found = [pod for pod in pods if (name or "client") in (pod.owner, pod.name, pod.full_name)]
     if found:
         return found[0]
+    if name is not None:
+        return deployment.cluster.pod(name)
     known = ", ".join(dict.fromkeys(pod.owner for pod in pods[:20]))
-    if name is None:
-        raise InputError(f"the scenario does not say which pod sends: give --from: known: {known}")
-    raise InputError(f"there is no pod {name!r}: known: {known}")
+    raise InputError(f"the scenario does not say which pod sends: give --from: known: {known}")
