@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Collection, Hashable, Iterable, Iterator
 
     from kubesim.proxy._iptables_rules import Body, IptablesRules
 
@@ -44,12 +44,12 @@ def restore_text(rules: IptablesRules, before: IptablesRules | None = None, *, i
     return "\n".join([*_table("filter", rules.chains("filter"), filter_rules), *_table("nat", nat_chains, nat), ""])
 
 
-def rule_count(rules: IptablesRules) -> int:
-    """Rules in the kernel after a sync, the jumps from the base chains left out."""
-    count = sum(len(rules.first_rules(table)) + len(rules.last_rules(table)) for table in ("filter", "nat"))
+def rule_count(rules: IptablesRules, tables: Collection[str] = ("filter", "nat")) -> int:
+    """Rules in the kernel after a sync, the jumps from the base chains left out; of ``nat`` at least."""
+    count = sum(len(rules.first_rules(table)) + len(rules.last_rules(table)) for table in tables)
     alike: int | None = None  # ports of Services made by number have as many rules each
     for port, head in zip(rules.view, rules.heads, strict=True):
-        count += len(head.nat) + len(head.filter)
+        count += len(head.nat) + (len(head.filter) if "filter" in tables else 0)
         is_alike = rules.view.has_endpoints_everywhere(port)
         if not is_alike or alike is None:
             body = len(rules.body(port).rules)
