@@ -82,7 +82,7 @@ class IptablesRules:
         settings = view.settings
         self._mark = f"{settings.mark:#010x}"
         self._random = " --random-fully" if settings.random_fully else ""
-        self._has_comments = view.endpoint_count <= LARGE_CLUSTER_ENDPOINTS
+        self.is_large = view.endpoint_count > LARGE_CLUSTER_ENDPOINTS
         self._by_digest: dict[str, PortView] = {}
         self.has_localhost_node_ports = settings.has_localhost_node_ports(view.family)
         self.heads = [self._head(port) for port in view]
@@ -169,7 +169,7 @@ class IptablesRules:
 
     def body(self, port: PortView) -> Body:
         """What is written where something has changed, and in every full sync."""
-        return _BodyWriter(self.view, port, has_comments=self._has_comments).body()
+        return _BodyWriter(self.view, port, has_comments=not self.is_large).body()
 
 
 def _to_address(chain: str, comment: str, port: PortView, address: str, target: str) -> str:

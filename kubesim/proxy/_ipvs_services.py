@@ -201,6 +201,20 @@ class NodeTables:
         ordered = sorted(keys, key=lambda key: f"{place_text(key.address, key.port)}/{key.protocol.upper()}")
         return [record for record in map(self.record, ordered) if record is not None]
 
+    def service_count(self) -> int:
+        """How many virtual services there are."""
+        return len(set(self._given_keys())) + (0 if self.fleet is None else len(self.fleet.addresses))
+
+    def server_count(self) -> int:
+        """How many real servers all virtual services have together."""
+        given = (self.record(key) for key in set(self._given_keys()))
+        made = 0 if self.fleet is None else self.fleet.fleet.services * self.fleet.fleet.endpoints
+        return made + sum(len(record.servers) for record in given if record is not None)
+
+    def address_count(self) -> int:
+        """How many addresses are bound."""
+        return len(self.addresses) + (0 if self.fleet is None else len(self.fleet.addresses))
+
     def bucket_sizes(self) -> dict[int, int]:
         """How many virtual services are in each bucket of the kernel's table."""
         sizes = Counter({} if self.fleet is None else self.fleet.addresses.bucket_sizes())

@@ -64,7 +64,11 @@ class Plugin:
         return restore_text(self.rules(node, family), before.rules(node, family), is_partial=is_partial)
 
     def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:
-        """What the sync after a change hands to iptables-restore, which then replaces whole tables."""
+        """What the sync after a change hands to iptables-restore, which then replaces whole tables.
+
+        To know chains that nobody needs it reads table nat first (iptables-save), in a large cluster not at each sync:
+        there that is left out here. A full sync makes sure of chains and jumps, one call of iptables for each.
+        """
         rules = self.rules(node)
         text = restore_text(rules, None if before is None else before.rules(node), is_partial=is_partial)
         written = text.count("\n-A ")
@@ -73,11 +77,26 @@ class Plugin:
             operations = {"iptables_nft_restore": written}
         else:
             operations = {"iptables_restore": written, "iptables_replace_table": there}
+        operations |= _reads(
+            self._settings.backend, rules, None if before is None else before.rules(node), is_partial=is_partial
+        )
         return RuleUpdate(written, len(text), operations)
 
     def rules(self, node: Node, family: Family = "ipv4") -> IptablesRules:
         """The rules of a node, Service by Service."""
         return IptablesRules(NodeView(self._cluster, self._settings, node, family))
+
+
+def _reads(backend: str, rules: IptablesRules, before: IptablesRules | None, *, is_partial: bool) -> dict[str, int]:
+    """The operations of a sync besides iptables-restore."""
+    found = {}
+    if not rules.is_large:
+        save = "iptables_save" if backend == "legacy" else "iptables_nft_save"
+        found[save] = 0 if before is None else rule_count(before, ("nat",))
+    if before is None or not is_partial:
+        calls_per_jump = 2 if before is not None else 3  # the chain, a look for the jump, and the jump
+        found["iptables_check"] = calls_per_jump * len(JUMPS)
+    return found
 
 
 def _saved(restore: str, *, is_ipv6: bool) -> str:

@@ -17,6 +17,7 @@ from kubesim.kernel.netfilter.iptables import Table
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.netfilter.syntax import parse_rule
 from kubesim.proxy import RuleUpdate
+from kubesim.proxy._ipvs_reads import reads
 from kubesim.proxy._ipvs_rules import CHAINS, JUMPS, jumps
 from kubesim.proxy._ipvs_services import NodeTables, ServiceTables
 from kubesim.proxy._kube_proxy import KubeProxySettings, NodeView, SharedRules
@@ -91,16 +92,18 @@ class Plugin:
         raise InputError(f"there is no form {form!r} of ipvs: {did_you_mean(form, self.forms)}")
 
     def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:  # noqa: ARG002 - a protocol
-        """What the sync after a change hands over: all fixed rules, and what has changed in sets and servers.
+        """What the sync after a change reads, and what it hands over: fixed rules, changes in sets and servers.
 
-        kube-proxy runs ``ipset`` once for each entry, and sends servers and addresses by netlink.
+        kube-proxy runs ``ipset`` once for each entry, and sends servers and addresses by netlink. What there is it
+        reads again at each sync.
         """
         restore = self.restore(node)
-        changes = self.tables(node, "ipv4").changes(None if before is None else before.tables(node, "ipv4"))
+        now, old = self.tables(node), None if before is None else before.tables(node)
+        changes = now.changes(old)
         written = restore.count("\n-A ")
         operations = {"iptables_restore": written, "iptables_replace_table": written + len(JUMPS)}
         rules = written + sum(changes.operations.values())
-        return RuleUpdate(rules, len(restore) + changes.text_bytes, operations | changes.operations)
+        return RuleUpdate(rules, len(restore) + changes.text_bytes, operations | changes.operations | reads(now, old))
 
     def restore(self, node: Node, family: Family = "ipv4") -> str:
         """What a sync hands to ``iptables-restore --noflush --counters``."""

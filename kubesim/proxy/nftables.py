@@ -67,9 +67,13 @@ class Plugin:
         return table_text(self.rules(node, family), stale_chains)
 
     def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:  # noqa: ARG002 - a protocol
-        """What the sync after a change hands to nft: in v1.30 always everything, in one transaction."""
+        """What the sync after a change hands to nft: in v1.30 always everything, in one transaction.
+
+        Before that it lists all chains, to know those that nobody needs.
+        """
         size = transaction_size(self.rules(node))
         operations = {
+            "nft_chain_list": 0,
             "nft_transaction": 1,
             "nft_rule_write": size.rules,
             "nft_chain_write": size.chains,
@@ -77,7 +81,11 @@ class Plugin:
         }
         if before is not None:
             there = transaction_size(before.rules(node))
-            operations |= {"nft_chain_flush": there.chains, "nft_element_delete": there.elements}
+            operations |= {
+                "nft_chain_list": there.chains,
+                "nft_chain_flush": there.chains,
+                "nft_element_delete": there.elements,
+            }
         return RuleUpdate(size.rules + size.elements, size.text_bytes, operations)
 
 

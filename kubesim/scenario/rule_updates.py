@@ -1,4 +1,4 @@
-"""The control plane: what a change of the cluster makes a node's proxy write, and how long that takes."""
+"""The control plane: what a change of the cluster makes a node's proxy read and write, and how long that takes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class UpdateCost:
     update_bytes
         Length of the text, or of the messages, that say so.
     update_ns
-        CPU time by the cost set.
+        CPU time by the cost set, of reading what is there too, where the proxy does so.
     """
 
     update_rules: int

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path as File
 
 import pytest
 
-from kubesim.cluster import Cluster
+from kubesim.cluster import Cluster, ClusterSpec, build_cluster
 from kubesim.kernel.walk import Path
 from kubesim.proxy.ipvs import Plugin, Settings
 from tests.clusters import converse, deploy, operations, rules, sized_cluster
@@ -115,9 +116,66 @@ def test_a_sync_writes_all_rules_and_what_has_changed() -> None:
     rules_written = plugin(after).restore(node).count("\n-A ")
     nothing = plugin(after).update(node, plugin(after), is_partial=True)
     assert nothing.rules == rules_written
-    assert nothing.operations == {"iptables_restore": rules_written, "iptables_replace_table": rules_written + 9}
+    writes = {name: items for name, items in nothing.operations.items() if not is_read(name)}
+    assert writes == {"iptables_restore": rules_written, "iptables_replace_table": rules_written + 9}
     more = plugin(after).update(node, plugin(before), is_partial=True).operations
     # Of each Service: its place, its address and two endpoints in sets; itself and two servers; an address to bind.
     assert (more["ipset_update"], more["ipvs_update"], more["address_update"]) == (3 * 4, 3 * 3, 3)
     start = plugin(after).update(node, None, is_partial=False).operations
     assert start["ipset_update"] == 17 + 3 * 4, "sets are made too"
+
+
+def is_read(operation: str) -> bool:
+    return any(word in operation for word in ("read", "list", "ensure", "check"))
+
+
+def test_a_sync_reads_all_there_is_even_if_nothing_has_changed() -> None:
+    """Of each Service: two requests for itself and one for its servers; all of them, their servers and sets in lists."""
+    cluster = sized_cluster(services=3, endpoints=2, endpoint_nodes=["node-2"])
+    plugin = Plugin(cluster, Settings())
+    node = cluster.node("node-2")
+    found = plugin.update(node, plugin, is_partial=True).operations
+    assert {name: items for name, items in found.items() if is_read(name)} == {
+        "iptables_check": 11 + 9,
+        "ipset_ensure": 17,
+        "ipset_list": 17,
+        "ipset_list_place": 3 + 3 * 2,  # places of Services; endpoints on this node
+        "ipset_list_entry": 3,
+        "ipvs_list_service": 3,
+        "ipvs_read_service": 2 * 3,
+        "ipvs_read_servers": 3,
+        "ipvs_read_server": 3 * 2,
+        "address_list": 3 * 3,
+    }
+    start = plugin.update(node, None, is_partial=False).operations
+    assert {name: items for name, items in start.items() if is_read(name)} == {
+        "iptables_check": 11 + 2 * 9,
+        "ipset_list": 17,
+        "ipvs_read_service": 2 * 3,
+        "ipvs_read_servers": 3,
+    }, "nothing is there to be listed"
+
+
+def test_services_from_manifests_are_read_as_those_made_by_number(tmp_path: File) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(ONE_MORE)
+    cluster = build_cluster(ClusterSpec(manifests=[file], services=2, endpoints=4))
+    plugin = Plugin(cluster, Settings())
+    found = plugin.update(cluster.nodes[0], plugin, is_partial=True).operations
+    assert found["ipvs_read_servers"] == 2 + 2, "a virtual service for each port"
+    assert found["ipvs_read_server"] == 2 * 4 + 1
+
+
+ONE_MORE = """
+apiVersion: v1
+kind: Service
+metadata: {name: one, namespace: ns}
+spec: {clusterIP: 10.200.0.5, ports: [{name: a, port: 80}, {name: b, port: 81}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: one-a, namespace: ns, labels: {kubernetes.io/service-name: one}}
+addressType: IPv4
+endpoints: [{addresses: [10.244.0.5], nodeName: node-1}]
+ports: [{name: a, port: 8080}]
+"""

@@ -42,13 +42,32 @@ def test_nftables_writes_everything_each_time() -> None:
 
 
 def test_ipvs_writes_what_has_changed() -> None:
+    """The 17 rules and, of a new Service: its place, its address, itself, 3 servers, and the address to bind."""
     few, many = (update("ipvs", "service-added", services) for services in (1, 50))
     assert few["update_rules"] == many["update_rules"]
-    assert few["update_ns"] == many["update_ns"]
-    assert (
-        update("ipvs", "node-restarted", 50)["update_rules"]
-        > 10 * update("ipvs", "node-restarted", 1)["update_rules"] / 4
-    )
+    assert few["update_bytes"] == many["update_bytes"]
+
+
+def test_ipvs_writes_all_when_a_node_starts() -> None:
+    """Of each Service: its place and its address in sets, itself, 3 servers and the address to bind."""
+    few, many = (update("ipvs", "node-restarted", services)["update_rules"] for services in (1, 50))
+    assert many - few == 49 * (2 + 1 + 3 + 1)
+
+
+def test_ipvs_reads_all_services_whatever_has_changed() -> None:
+    """Of each Service: 3 requests; itself and 3 servers in lists; 2 entries of sets; its address in 3 lists."""
+    times = [update("ipvs", "endpoint-replaced", services)["update_ns"] for services in (1, 1000, 10_000)]
+    of_one = 3 * 8700 + 4 * 2600 + 7000 + 450 + 3 * 290
+    assert times[1] - times[0] == pytest.approx(999 * of_one)
+    assert times[2] - times[1] == pytest.approx(9000 * of_one)
+
+
+def test_iptables_reads_its_table_only_in_small_clusters() -> None:
+    """Up to 1000 endpoints kube-proxy runs iptables-save at each sync: 2.1 us a rule, of which it writes one again."""
+    times = [update("iptables", "endpoint-replaced", services)["update_ns"] for services in (100, 200, 300, 400)]
+    rules = 2 + 3 * 3  # of one Service in table nat
+    assert times[1] - times[0] == pytest.approx(100 * (4000 + rules * (3400 + 2100)), rel=0.01)
+    assert times[3] - times[2] < 100 * (4000 + rules * 3400)
 
 
 def test_a_longer_table_takes_longer_even_for_a_partial_sync() -> None:
@@ -57,11 +76,15 @@ def test_a_longer_table_takes_longer_even_for_a_partial_sync() -> None:
 
 
 def test_the_nft_back_end_has_prices_of_its_own() -> None:
+    """11 009 rules: 4 us each and 3.4 us in the table; with nft 34 us, 118 us and from 10 000 on 156 us, measured."""
     legacy, nft = (
         update({"name": "iptables", "backend": backend}, "node-restarted", 1000) for backend in ("legacy", "nft")
     )
-    assert legacy["update_rules"] == nft["update_rules"]
-    assert nft["update_ns"] > legacy["update_ns"]
+    assert legacy["update_rules"] == nft["update_rules"] == 11_009
+    starting_ns = 3 * 14 * 900_000  # a process for each chain and jump
+    assert legacy["update_ns"] == pytest.approx(starting_ns + 1_200_000 + 11_009 * 4000 + 11_023 * 3400, rel=0.001)
+    expected_ns = starting_ns + 700_000 + 5000 * 34_000 + 5000 * 118_000 + 1009 * 156_000
+    assert nft["update_ns"] == pytest.approx(expected_ns, rel=0.001)
 
 
 @pytest.mark.parametrize("proxy", PROXIES)

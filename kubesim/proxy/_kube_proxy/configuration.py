@@ -13,8 +13,6 @@ from kubesim.validation import validate
 if TYPE_CHECKING:
     from pathlib import Path
 
-API_VERSION = "kubeproxy.config.k8s.io/v1alpha1"
-
 
 def _empty_if_none(value: Any) -> Any:
     return {} if value is None else value

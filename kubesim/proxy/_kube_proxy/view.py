@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from kubesim.proxy._kube_proxy.settings import Family, KubeProxySettings, family_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from kubesim.cluster import Cluster, Endpoint, Node, Service, ServicePort
 
@@ -93,6 +93,21 @@ class PortView:
         return self.service.is_external_local
 
     @property
+    def info(self) -> tuple[Hashable, ...]:
+        """All that kube-proxy keeps of it (``BaseServicePortInfo``); what else a Service says changes nothing."""
+        service, port = self.service, self.port
+        places = (self.cluster_ip, port.port, port.protocol, port.node_port, self.external_ips, self.load_balancer_ips)
+        policies = (service.is_internal_local, service.is_external_local, service.topology_mode)
+        return (
+            self.name,
+            *places,
+            *policies,
+            self.source_ranges,
+            service.affinity_timeout_s,
+            service.health_check_port,
+        )
+
+    @property
     def is_external(self) -> bool:
         """Whether it can be reached by any other address than the virtual one."""
         return bool(self.port.node_port or self.load_balancer_ips or self.external_ips)
@@ -153,6 +168,16 @@ class NodeView:
     def has_endpoints_everywhere(self, port: PortView) -> bool:
         """Whether it is known without looking that the port has ready endpoints, and policies that use all."""
         return self._fleet_has_endpoints and self.cluster.is_made_by_number(port.service)
+
+    def endpoint_infos(self, port: PortView) -> Hashable:
+        """All that kube-proxy keeps of a port's endpoints (``BaseEndpointInfo``), of other nodes' too."""
+        fleet = self.cluster.fleet
+        if fleet is not None and self.has_endpoints_everywhere(port):
+            return fleet.endpoints  # they follow from the Service's number
+        return tuple(
+            (str(one), one.is_ready, one.is_serving, one.is_terminating, one.node == self.node.name, one.zones)
+            for one in self._listed(port)
+        )
 
     def endpoints(self, port: PortView) -> Endpoints:
         """The endpoints that this node uses for a port (``CategorizeEndpoints``)."""
