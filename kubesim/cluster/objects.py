@@ -31,6 +31,9 @@ def _yaml_text(item: Any) -> str:
     return "" if item is None else str(item)
 
 
+NODE_ADDRESSES = ("InternalIP", "ExternalIP")
+"""Types of those addresses of a node that are its own, the main one's type first."""
+
 Labels = Annotated[dict[str, str], BeforeValidator(_strings)]
 
 
@@ -54,6 +57,7 @@ class Metadata(KubernetesObject):
     namespace: str = "default"
     labels: Labels = {}
     annotations: Labels = {}
+    deletion_timestamp: Any = None
     owner_references: Annotated[list[OwnerReference], BeforeValidator(_list_if_none)] = []
 
 
@@ -92,10 +96,20 @@ class NodeObject(KubernetesObject):
 
     @property
     def ips(self) -> tuple[str, ...]:
-        """All its addresses, of either family, internal ones first, each once."""
-        kinds = ("InternalIP", "ExternalIP")
-        listed = [one.address for kind in kinds for one in self.status.addresses if one.type == kind]
+        """All its addresses, of either family, internal ones first, each once; the first is the main one."""
+        listed = [one.address for kind in NODE_ADDRESSES for one in self.status.addresses if one.type == kind]
         return tuple(dict.fromkeys(listed))
+
+    @property
+    def pod_ranges(self) -> tuple[str, ...]:
+        """The ranges of its pods' addresses, of either family, the main one first."""
+        main = [] if self.spec.pod_cidr is None else [self.spec.pod_cidr]
+        return tuple(dict.fromkeys([*main, *self.spec.pod_cidrs]))
+
+    @property
+    def pod_range(self) -> str | None:
+        """The IPv4 one among them, None if there is none."""
+        return next((text for text in self.pod_ranges if ":" not in text), None)
 
 
 class ContainerPortObject(KubernetesObject):
@@ -137,17 +151,35 @@ class Condition(KubernetesObject):
     status: str
 
 
+class PodIP(KubernetesObject):
+    """One address of a pod."""
+
+    ip: str = ""
+
+
 class PodStatus(KubernetesObject):
     """Status of a Pod."""
 
-    phase: str = "Running"
+    phase: str | None = None
     pod_ip: str | None = Field(default=None, alias="podIP")
+    pod_ips: Annotated[list[PodIP], BeforeValidator(_list_if_none)] = Field(default=[], alias="podIPs")
     conditions: Annotated[list[Condition], BeforeValidator(_list_if_none)] = []
 
     @property
     def is_ready(self) -> bool:
         """Whether its Ready condition is true; a pod that is only described counts as ready."""
-        return all(condition.status == "True" for condition in self.conditions if condition.type == "Ready")
+        states = [condition.status for condition in self.conditions if condition.type == "Ready"]
+        return states == ["True"] if self.conditions else self.phase != "Pending"
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it has addresses, or is only described, without a phase: then it will have some."""
+        return self.phase is None or bool(self.ips)
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """Its addresses, of either family."""
+        return tuple(dict.fromkeys(text for text in (self.pod_ip, *(one.ip for one in self.pod_ips)) if text))
 
 
 class PodObject(KubernetesObject):
@@ -224,6 +256,7 @@ class ServiceSpec(KubernetesObject):
     external_traffic_policy: str = "Cluster"
     health_check_node_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     session_affinity: str = "None"
+    publish_not_ready_addresses: bool = False
     session_affinity_config: Annotated[SessionAffinityConfig, BeforeValidator(_empty_if_none)] = SessionAffinityConfig()
     internal_traffic_policy: str = "Cluster"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from kubesim.cluster.addresses import canonical
 from kubesim.cluster.records import Service, ServicePort
 from kubesim.errors import InputError
 
@@ -63,7 +64,7 @@ def checked_address(text: str, what: str) -> str:
         If it is none.
     """
     try:
-        return str(ipaddress.ip_address(text))
+        return canonical(text)
     except ValueError:
         raise InputError(f"{what} {text!r} is not an address") from None
 
@@ -122,6 +123,7 @@ def make_service(given: objects.ServiceObject, pool: AddressPool) -> Service:
         health_check_port=spec.health_check_node_port or None if has_health_check else None,
         topology_mode=next((annotations[key] for key in TOPOLOGY_ANNOTATIONS if key in annotations), ""),
         is_proxied=is_for_kube_proxy(given.metadata),
+        publishes_unready=spec.publish_not_ready_addresses,
     )
 
 

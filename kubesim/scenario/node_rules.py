@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from kubesim.cluster import ClusterSpec, build_cluster
+from kubesim.cluster import read_cluster
 from kubesim.errors import InputError, did_you_mean
 from kubesim.proxy import Family, KubeProxyConfiguration, PartialSyncs, proxy_class, proxy_names, read_configuration
 from kubesim.validation import first_problem
@@ -81,7 +81,7 @@ def node_rules(
     """
     configuration = None if config is None else read_configuration(config)
     name = node or (configuration.hostname_override if configuration is not None else "") or None
-    cluster = build_cluster(ClusterSpec(manifests=list(manifests)), node=name)
+    cluster = read_cluster(manifests, name)
     found = cluster.nodes[0] if name is None else cluster.node(name)
     chosen_mode = mode or (configuration.mode if configuration is not None else "") or DEFAULT_MODE
     plugin_class = proxy_class(chosen_mode)
@@ -100,7 +100,7 @@ def node_rules(
         return NodeRules(proxy.text(found, chosen_form, chosen_family), cluster.notices)
     if not isinstance(proxy, PartialSyncs) or chosen_form != plugin_class.forms[0]:
         raise InputError(f"before: mode {chosen_mode} has no text of a later sync in format {chosen_form}")
-    old = _proxy(build_cluster(ClusterSpec(manifests=list(before)), node=found.name), chosen_mode, configuration)
+    old = _proxy(read_cluster(before, found.name), chosen_mode, configuration)
     return NodeRules(proxy.sync(found, old, chosen_family, is_partial=not is_full_sync), cluster.notices)
 
 
