@@ -14,7 +14,7 @@ from kubesim.cluster.manifests import read_manifests
 from kubesim.cluster.nodes import check_is_routable, make_nodes, node_labels
 from kubesim.cluster.pods import PlannedPod, make_pods, plan_pods, put_on_nodes
 from kubesim.cluster.records import Pod
-from kubesim.cluster.services import given_cluster_ips, make_service
+from kubesim.cluster.services import check_node_ports, given_cluster_ips, make_service
 from kubesim.cluster.spec import ClusterSpec
 from kubesim.errors import InputError, did_you_mean
 from kubesim.units import counted
@@ -107,6 +107,7 @@ def _build(
         spec.service_cidr, "cluster.service_cidr", "Services", given_cluster_ips(manifests.services)
     )
     services = [make_service(given, service_pool) for given in manifests.services]
+    check_node_ports(services)
     pods = make_pods(planned, by_name, pools, services)
     lists = endpoint_lists(services, pods, listed_endpoints(manifests, moved))
     pods += _implied_pods(lists, pods, by_name)

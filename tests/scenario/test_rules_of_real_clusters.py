@@ -154,3 +154,98 @@ def test_which_pods_are_endpoints(tmp_path: Path) -> None:
 
 def test_pods_without_a_status_are_endpoints(tmp_path: Path) -> None:
     assert targets(rules(tmp_path, node(), pod(), service(**SELECTED))) == ["10.244.0.2:8080"]
+
+
+def many(of: str, name: str, family: str = "IPv4", count: int = 600) -> Any:
+    start = "10.244.%d.%d" if family == "IPv4" else "fd00::%d:%d"
+    return endpoint_slice(*(start % divmod(number, 200) for number in range(count)), of=of, name=name, family=family)
+
+
+@pytest.mark.parametrize(
+    ("more", "is_large"),
+    [
+        ((many("web", "other", "IPv6"),), False),
+        ((service("alone", clusterIP="None"), many("alone", "other")), False),
+        ((service("foreign", clusterIP="10.96.0.10"), many("foreign", "other")), False),
+        ((service("second", clusterIP="10.96.0.10"), many("second", "other")), True),
+    ],
+)
+def test_only_endpoints_that_are_programmed_make_a_cluster_large(
+    more: tuple[Any, ...], is_large: bool, tmp_path: Path
+) -> None:
+    if more[0]["metadata"]["name"] == "foreign":
+        more[0]["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "mine"}
+    text = rules(tmp_path, node(), service(**DUAL), many("web", "one"), *more).text
+    assert ('"default/web -> ' not in text) is is_large
+
+
+def test_of_equal_endpoints_a_local_one_is_kept(tmp_path: Path) -> None:
+    here = {"addresses": ["10.244.0.5"], "nodeName": "n1"}
+    outside = service(port={"nodePort": 30080}, type="NodePort", externalTrafficPolicy="Local")
+    slices = endpoint_slice(here, name="a"), endpoint_slice("10.244.0.5", name="b")
+    for order in (slices, slices[::-1]):
+        assert "-j KUBE-SVL-" in rules(tmp_path, node(), outside, *order).text
+
+
+@pytest.mark.parametrize("address", ["2001:db8::1", "2001:DB8::0001"])
+def test_addresses_left_to_the_load_balancer(address: str, tmp_path: Path) -> None:
+    status = {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "Proxy"}, {"ip": "2001:db8::7"}]}}
+    balanced = service(type="LoadBalancer", status=status, **DUAL)
+    text = rules(tmp_path, node(), balanced, endpoint_slice("fd00::5", family="IPv6"), family="ipv6").text
+    assert "2001:db8::7" in text
+    assert "2001:db8::1 " not in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"externalTrafficPolicy": "local"}, "spec.externalTrafficPolicy: there is no 'local': did you mean 'Local'?"),
+        ({"internalTrafficPolicy": "local"}, "spec.internalTrafficPolicy: there is no 'local': did you mean 'Local'?"),
+        ({"sessionAffinity": "clientIP"}, "spec.sessionAffinity: there is no 'clientIP': did you mean 'ClientIP'?"),
+        ({"ipFamilies": ["ipv9"]}, "spec.ipFamilies.0: there is no 'ipv9': "),
+        ({"clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv6"]}, "is not of the family IPv6 that ipFamilies says"),
+    ],
+)
+def test_values_that_no_service_has(spec: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        rules(tmp_path, node(), service(**spec))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", ["ipv4", "IPV4"])
+def test_families_that_no_slice_has(family: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"addressType: there is no '{family}': "):
+        rules(tmp_path, node(), service(), endpoint_slice("10.244.0.5", family=family))
+
+
+def test_what_is_zero_or_null_is_not_given(tmp_path: Path) -> None:
+    blank: dict[str, Any] = {
+        "externalTrafficPolicy": None,
+        "sessionAffinity": None,
+        "healthCheckNodePort": 0,
+        "externalIPs": None,
+    }
+    odd = service(port={"nodePort": 0, "targetPort": 0, "name": None}, **blank)
+    plain = rules(tmp_path, node(), service(port={"targetPort": 80}), endpoint_slice("10.244.0.5")).text
+    assert rules(tmp_path, node(), odd, endpoint_slice("10.244.0.5")).text == plain
+
+
+def test_a_node_port_is_of_one_service(tmp_path: Path) -> None:
+    first = service(port={"nodePort": 30080}, type="NodePort")
+    udp = service("udp", port={"nodePort": 30080, "protocol": "UDP"}, type="NodePort", clusterIP="10.96.0.10")
+    assert rules(tmp_path, node(), first, udp).text
+    second = service("second", port={"nodePort": 30080}, type="NodePort", clusterIP="10.96.0.10")
+    with pytest.raises(InputError, match=r"default/second has the nodePort 30080 \(TCP\) of Service default/web"):
+        rules(tmp_path, node(), first, second)
+
+
+@pytest.mark.parametrize(
+    ("families", "has_ipv6"), [({}, False), ({"ipFamilies": ["IPv4"]}, False), ({"ipFamilies": ["IPv4", "IPv6"]}, True)]
+)
+def test_a_services_families_say_which_addresses_it_has(
+    families: dict[str, Any], has_ipv6: bool, tmp_path: Path
+) -> None:
+    given = service(**{"clusterIPs": DUAL["clusterIPs"], **families})
+    text = rules(tmp_path, node(), given, endpoint_slice("fd00::5", family="IPv6"), family="ipv6").text
+    assert ("fd00:96::9" in text) is has_ipv6
