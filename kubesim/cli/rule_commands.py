@@ -53,6 +53,8 @@ def rules(
     files = [*(manifests or ()), *(more or ())]
     if not files:
         raise InputError("-f: a manifest is needed")
+    if full and not before:
+        raise InputError("--full is of no use without --before, which says how things were")
     found = node_rules(
         files, node, config=config, mode=mode, form=form, family=family, before=before or (), is_full_sync=full
     )
