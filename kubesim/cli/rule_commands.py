@@ -23,7 +23,7 @@ def rules(
     ] = None,
     node: Annotated[str | None, typer.Option(metavar="NAME", help="the node; the first one if not given")] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="KUBEPROXY.yaml", help="a KubeProxyConfiguration, as kube-proxy has it")
+        Path | None, typer.Option(metavar="KUBEPROXY.yaml", help="a KubeProxyConfiguration, or its ConfigMap")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="`iptables`, `nftables` or `ipvs`")] = None,
     form: Annotated[
