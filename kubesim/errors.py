@@ -39,7 +39,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known
         What would have been understood.
     """
-    names = sorted(set(known))
+    names = sorted(set(known) - {""})
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"

@@ -30,7 +30,7 @@ def validate(model: type[_Model], document: YamlDocument) -> _Model:
         With file, line, field and what is known, for the first thing that is wrong.
     """
     if not isinstance(document.data, dict):
-        raise document.error((), f"a mapping is needed, with fields such as {', '.join(list(model.model_fields)[:4])}")
+        raise document.error((), f"a mapping is needed, with fields such as {', '.join(_fields_at(model, ())[:4])}")
     try:
         made = model.model_validate(document.data)
     except ValidationError as error:
@@ -38,6 +38,11 @@ def validate(model: type[_Model], document: YamlDocument) -> _Model:
     for place in _truths_as_numbers(made, document.data):
         raise document.error(place, "a number is needed, not true or false")
     return made
+
+
+def without_nulls(data: Any) -> Any:
+    """A mapping without fields that are null, which Go reads as if they were not there."""
+    return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 def first_problem(error: ValidationError, model: type[BaseModel], data: Any) -> tuple[list[str | int], str]:

@@ -23,7 +23,7 @@ def rules(
     ] = None,
     node: Annotated[str | None, typer.Option(metavar="NAME", help="the node; the first one if not given")] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="KUBEPROXY.yaml", help="a KubeProxyConfiguration, as kube-proxy has it")
+        Path | None, typer.Option(metavar="KUBEPROXY.yaml", help="a KubeProxyConfiguration, or its ConfigMap")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="`iptables`, `nftables` or `ipvs`")] = None,
     form: Annotated[
@@ -53,6 +53,8 @@ def rules(
     files = [*(manifests or ()), *(more or ())]
     if not files:
         raise InputError("-f: a manifest is needed")
+    if full and not before:
+        raise InputError("--full is of no use without --before, which says how things were")
     found = node_rules(
         files, node, config=config, mode=mode, form=form, family=family, before=before or (), is_full_sync=full
     )

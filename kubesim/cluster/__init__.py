@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubesim.cluster.build import build_cluster
+from kubesim.cluster.build import build_cluster, read_cluster
 from kubesim.cluster.cluster import Cluster
 from kubesim.cluster.pods import PlannedPod
 from kubesim.cluster.records import ContainerPort, Endpoint, Node, Pod, Service, ServicePort
@@ -19,4 +19,5 @@ __all__ = [
     "Service",
     "ServicePort",
     "build_cluster",
+    "read_cluster",
 ]

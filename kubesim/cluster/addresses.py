@@ -22,6 +22,11 @@ _RESERVED = 2
 """The network's own address and the gateway's come first."""
 
 
+def canonical(address: str) -> str:
+    """An address as the kernel writes it."""
+    return str(ipaddress.ip_address(address))
+
+
 class AddressPool:
     """Addresses of one range, lowest first.
 

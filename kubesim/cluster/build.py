@@ -11,27 +11,28 @@ from kubesim.cluster.cluster import Cluster
 from kubesim.cluster.endpoints import endpoint_lists, listed_endpoints
 from kubesim.cluster.fleet import Fleet
 from kubesim.cluster.manifests import read_manifests
-from kubesim.cluster.nodes import make_nodes, node_labels
+from kubesim.cluster.nodes import check_is_routable, make_nodes, node_labels
 from kubesim.cluster.pods import PlannedPod, make_pods, plan_pods, put_on_nodes
 from kubesim.cluster.records import Pod
-from kubesim.cluster.services import given_cluster_ips, make_service
+from kubesim.cluster.services import check_node_ports, given_cluster_ips, make_service
+from kubesim.cluster.spec import ClusterSpec
 from kubesim.errors import InputError, did_you_mean
 from kubesim.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from kubesim.cluster.manifests import Manifests
     from kubesim.cluster.records import Endpoint, Node, Service
-    from kubesim.cluster.spec import ClusterSpec
 
 _FIRST_POD_ADDRESS = 2  # .0 is the tunnel endpoint's, .1 the bridge's
 
 
-def build_cluster(
-    spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp", node: str | None = None
-) -> Cluster:
-    """Build the cluster that a scenario describes.
+def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp") -> Cluster:
+    """Build the cluster that a scenario describes, so that CNI plugins can wire it.
+
+    Pods whose addresses are not in their node's range get others that are.
 
     Parameters
     ----------
@@ -41,8 +42,6 @@ def build_cluster(
         Pods to add, from which a workload sends.
     fleet_protocol
         Protocol of the Services that are made by number.
-    node
-        Name of a node that is to be there, even if the manifests have no object of it.
 
     Returns
     -------
@@ -53,7 +52,45 @@ def build_cluster(
     InputError
         If manifests make no sense, or ranges overlap or are too small.
     """
-    manifests = read_manifests(spec.manifests)
+    manifests = read_manifests(spec.manifests, "cluster.manifests: ")
+    for one in manifests.nodes:
+        check_is_routable(one)
+    return _build(spec, manifests, clients, fleet_protocol)
+
+
+def read_cluster(files: Iterable[Path], node: str | None = None) -> Cluster:
+    """Read a cluster as it is, to say which rules it has: every address stays as given.
+
+    Parameters
+    ----------
+    files
+        Manifests.
+    node
+        Name of a node that is to be there, even if the manifests have no object of it.
+
+    Returns
+    -------
+    Cluster
+
+    Raises
+    ------
+    InputError
+        If manifests make no sense.
+    """
+    spec = ClusterSpec(manifests=list(files))
+    return _build(spec, read_manifests(spec.manifests), node=node, is_as_given=True)
+
+
+def _build(
+    spec: ClusterSpec,
+    manifests: Manifests,
+    clients: Iterable[PlannedPod] = (),
+    fleet_protocol: str = "tcp",
+    node: str | None = None,
+    *,
+    is_as_given: bool = False,
+) -> Cluster:
+    """Put together what was read and what is made by number."""
     labels = node_labels(spec, manifests, node)
     planned = [*plan_pods(manifests, labels), *clients]
     counts = put_on_nodes(planned, labels)
@@ -63,13 +100,14 @@ def build_cluster(
     nodes, pod_cidr = make_nodes(spec, manifests, labels, needed)
     by_name = {node.name: node for node in nodes}
 
-    moved = _readdress(planned, by_name)
+    moved = {} if is_as_given else _readdress(planned, by_name)
     kept = [pod.address for pod in planned if pod.address is not None]
     pools = {node.name: _pod_pool(node, kept) for node in nodes}
     service_pool = AddressPool(
         spec.service_cidr, "cluster.service_cidr", "Services", given_cluster_ips(manifests.services)
     )
     services = [make_service(given, service_pool) for given in manifests.services]
+    check_node_ports(services)
     pods = make_pods(planned, by_name, pools, services)
     lists = endpoint_lists(services, pods, listed_endpoints(manifests, moved))
     pods += _implied_pods(lists, pods, by_name)
@@ -113,14 +151,18 @@ def _fleet_nodes(spec: ClusterSpec, names: Iterable[str]) -> list[str]:
 
 def _pod_pool(node: Node, taken: Iterable[str]) -> AddressPool:
     """Addresses for the pods of a node."""
-    return AddressPool(node.pod_cidr, "cluster.pod_cidr", f"pods of {node.name}", taken, first=_FIRST_POD_ADDRESS)
+    in_use = [address for address in taken if ":" not in address]
+    return AddressPool(node.pod_cidr, "cluster.pod_cidr", f"pods of {node.name}", in_use, first=_FIRST_POD_ADDRESS)
 
 
 def _readdress(planned: Iterable[PlannedPod], nodes: Mapping[str, Node]) -> dict[str, str]:
-    """Take away addresses that are outside the pod's node's range; old addresses by pod, replaced later."""
+    """Give pods whose addresses are outside their node's range others; the new addresses by the old ones."""
     moved: dict[str, str] = {}
     pools: dict[str, AddressPool] = {}
-    given = [pod for pod in planned if pod.address is not None and not pod.is_host_network]
+    for pod in planned:
+        if pod.is_host_network:
+            pod.address, pod.other_addresses = None, ()
+    given = [pod for pod in planned if pod.address is not None]
     kept = [str(pod.address) for pod in given]
     for pod in given:
         node = nodes[str(pod.node)]

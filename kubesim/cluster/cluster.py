@@ -78,12 +78,6 @@ class Cluster:
             return False
         return self.fleet.service_index(service.name) is not None
 
-    @cached_property
-    def endpoint_count(self) -> int:
-        """Endpoints of all service ports together, as kube-proxy counts them."""
-        made = 0 if self.fleet is None else self.fleet.services * self.fleet.endpoints
-        return made + sum(map(len, self.endpoint_lists.values()))
-
     def node(self, name: str) -> Node:
         """The node of this name.
 

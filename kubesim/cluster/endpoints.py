@@ -101,18 +101,18 @@ def _selected(service: Service, pods: Iterable[Pod]) -> list[Pod]:
     if not service.selector or service.kind == "ExternalName":
         return []
     wanted = service.selector.items()
-    return [pod for pod in pods if wanted <= pod.labels.items()]
+    return [pod for pod in pods if pod.has_network and wanted <= pod.labels.items()]
 
 
 def _from_pods(service: Service, port: ServicePort, pods: list[Pod]) -> list[Endpoint]:
     if isinstance(port.target_port, int):
         target = port.target_port
-        return [Endpoint(pod.address, target, pod.node, pod.is_ready, pod.is_ready) for pod in pods]
-    endpoints = []
+        return [endpoint for pod in pods for endpoint in _of_pod(service, pod, target)]
+    endpoints: list[Endpoint] = []
     for pod in pods:
         for declared in pod.ports:
             if declared.name == port.target_port and declared.protocol == port.protocol:
-                endpoints.append(Endpoint(pod.address, declared.number, pod.node, pod.is_ready, pod.is_ready))
+                endpoints += _of_pod(service, pod, declared.number)
                 break
     if pods and not endpoints:
         names = {declared.name for pod in pods for declared in pod.ports if declared.name}
@@ -121,3 +121,12 @@ def _from_pods(service: Service, port: ServicePort, pods: list[Pod]) -> list[End
             f"of the pods behind it: {did_you_mean(port.target_port, names)}"
         )
     return endpoints
+
+
+def _of_pod(service: Service, pod: Pod, port: int) -> list[Endpoint]:
+    """A pod as an endpoint, at each of its addresses (``podToEndpoint`` of the EndpointSlice controller)."""
+    is_ready = service.publishes_unready or (pod.is_ready and not pod.is_terminating)
+    return [
+        Endpoint(address, port, pod.node, is_ready, pod.is_ready, pod.is_terminating)
+        for address in (pod.address, *pod.other_addresses)
+    ]

@@ -56,33 +56,39 @@ _KINDS: dict[tuple[str, str], tuple[str, type[objects.KubernetesObject]]] = {
 _OLD_GROUPS = {"extensions": "apps"}
 
 
-def read_manifests(files: Iterable[Path]) -> Manifests:
+def read_manifests(files: Iterable[Path], field: str = "") -> Manifests:
     """Read files as ``kubectl get -o yaml`` or a release gives them.
 
     Parameters
     ----------
     files
         YAML (or JSON) files; each may hold many documents and ``List`` objects.
+    field
+        What messages about files begin with: what named them.
 
     Raises
     ------
     InputError
-        If a file cannot be read or parsed, an object is malformed, or two objects have the same kind and name.
+        If a file cannot be read or parsed or is empty, an object is malformed, or two objects have the same kind and
+        name.
     """
     manifests = Manifests()
     seen: dict[tuple[str, str, str], str] = {}
     for file in files:
-        for place, document in _documents(file):
+        documents = list(_documents(file, field))
+        if not documents:
+            raise InputError(f"{field}{file} holds no Kubernetes object")
+        for place, document in documents:
             _take(manifests, document, place, seen)
     return manifests
 
 
-def _documents(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _documents(file: Path, field: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every object of a file, with where it stands."""
     try:
         text = read_text(file)
     except InputError as error:
-        raise InputError(f"cluster.manifests: {error}") from None
+        raise InputError(f"{field}{error}") from None
     for place, document in parse_yaml_stream(text, str(file)):
         yield from _objects(document, place)
 
@@ -149,9 +155,9 @@ def _addresses(checked: objects.KubernetesObject) -> Iterator[tuple[str, str]]:
     """The addresses that an object gives, each with what its field is called."""
     match checked:
         case objects.PodObject():
-            given = [("podIP", checked.status.pod_ip)]
+            given = [("podIP", address) for address in checked.status.ips]
         case objects.NodeObject():
-            given = [("InternalIP", checked.internal_ip)]
+            given = [(one.type, one.address) for one in checked.status.addresses if one.type in objects.NODE_ADDRESSES]
         case objects.EndpointsObject():
             subsets = checked.subsets
             given = [("ip", one.ip) for two in subsets for one in (*two.addresses, *two.not_ready_addresses)]

@@ -77,12 +77,9 @@ def make_nodes(
     pool = AddressPool(
         spec.node_cidr, "cluster.node_cidr", "nodes", given_addresses.values(), first=_FIRST_NODE_ADDRESS
     )
-    given_ranges = {name: node.spec.pod_cidr for name, node in objects.items() if node.spec.pod_cidr is not None}
-    for name, text in given_ranges.items():
-        try:
-            ipaddress.IPv4Network(text)
-        except ValueError:
-            raise InputError(f"Node {name}: podCIDR {text!r} is not an IPv4 range") from None
+    for node in manifests.nodes:
+        _check_ranges(node)
+    given_ranges = {name: node.pod_range for name, node in objects.items() if node.pod_range is not None}
     if len(given_ranges) == len(labels) and spec.pod_cidr is None:
         ranges, whole = given_ranges, _covering(given_ranges)
     else:
@@ -96,6 +93,27 @@ def make_nodes(
     return nodes, whole
 
 
+def check_is_routable(node: NodeObject) -> None:
+    """Refuse a node that has pods' addresses of IPv6 only, as simulated packets are of IPv4.
+
+    Raises
+    ------
+    InputError
+        If it is such a node.
+    """
+    if node.pod_ranges and node.pod_range is None:
+        raise InputError(f"Node {node.metadata.name}: podCIDR {node.pod_ranges[0]} is of IPv6: IPv4 only is simulated")
+
+
+def _check_ranges(node: NodeObject) -> None:
+    for text in node.pod_ranges:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            name = node.metadata.name
+            raise InputError(f"Node {name}: podCIDR {text!r} is not a range of addresses") from None
+
+
 def _node(
     name: str,
     given: NodeObject | None,
@@ -106,16 +124,8 @@ def _node(
 ) -> Node:
     """One node's record."""
     address = addresses.get(name) or pool.take()
-    others = given.ips if given is not None else ()
-    pod_cidrs = given.spec.pod_cidrs if given is not None else []
-    return Node(
-        name,
-        address,
-        pod_cidr,
-        labels,
-        addresses=tuple(dict.fromkeys([address, *others] if name in addresses or not others else others)),
-        pod_cidrs=tuple(dict.fromkeys([pod_cidr, *pod_cidrs])),
-    )
+    listed, ranges = (given.ips, given.pod_ranges) if given is not None else ((), ())
+    return Node(name, address, pod_cidr, labels, addresses=listed or (address,), pod_cidrs=ranges or (pod_cidr,))
 
 
 def _covering(ranges: Mapping[str, str]) -> str:

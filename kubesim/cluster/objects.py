@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+
+from kubesim.validation import without_nulls
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+OptionalPort = Annotated[int, Field(ge=0, le=65535)]
+"""0 says nothing, as the zero value of Go does."""
 
-def _empty_if_none(value: Any) -> Any:
-    return {} if value is None else value
-
-
-def _list_if_none(value: Any) -> Any:
-    return [] if value is None else value
+Policy = Literal["", "Cluster", "Local"]
+"""A traffic policy; empty says nothing."""
 
 
 def _strings(value: Any) -> Any:
@@ -31,13 +31,18 @@ def _yaml_text(item: Any) -> str:
     return "" if item is None else str(item)
 
 
+NODE_ADDRESSES = ("InternalIP", "ExternalIP")
+"""Types of those addresses of a node that are its own, the main one's type first."""
+
 Labels = Annotated[dict[str, str], BeforeValidator(_strings)]
 
 
 class KubernetesObject(BaseModel):
-    """Fields that are not named are nobody's business here, and so are passed over."""
+    """Fields that are not named are nobody's business here, and so are passed over, as are those that are null."""
 
     model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+    _drop_nulls = model_validator(mode="before")(without_nulls)
 
 
 class OwnerReference(KubernetesObject):
@@ -54,7 +59,8 @@ class Metadata(KubernetesObject):
     namespace: str = "default"
     labels: Labels = {}
     annotations: Labels = {}
-    owner_references: Annotated[list[OwnerReference], BeforeValidator(_list_if_none)] = []
+    deletion_timestamp: Any = None
+    owner_references: list[OwnerReference] = []
 
 
 class NodeAddress(KubernetesObject):
@@ -68,21 +74,21 @@ class NodeSpec(KubernetesObject):
     """Spec of a Node."""
 
     pod_cidr: str | None = Field(default=None, alias="podCIDR")
-    pod_cidrs: Annotated[list[str], BeforeValidator(_list_if_none)] = Field(default=[], alias="podCIDRs")
+    pod_cidrs: list[str] = Field(default=[], alias="podCIDRs")
 
 
 class NodeStatus(KubernetesObject):
     """Status of a Node."""
 
-    addresses: Annotated[list[NodeAddress], BeforeValidator(_list_if_none)] = []
+    addresses: list[NodeAddress] = []
 
 
 class NodeObject(KubernetesObject):
     """A Node."""
 
     metadata: Metadata
-    spec: Annotated[NodeSpec, BeforeValidator(_empty_if_none)] = NodeSpec()
-    status: Annotated[NodeStatus, BeforeValidator(_empty_if_none)] = NodeStatus()
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
 
     @property
     def internal_ip(self) -> str | None:
@@ -92,10 +98,20 @@ class NodeObject(KubernetesObject):
 
     @property
     def ips(self) -> tuple[str, ...]:
-        """All its addresses, of either family, internal ones first, each once."""
-        kinds = ("InternalIP", "ExternalIP")
-        listed = [one.address for kind in kinds for one in self.status.addresses if one.type == kind]
+        """All its addresses, of either family, internal ones first, each once; the first is the main one."""
+        listed = [one.address for kind in NODE_ADDRESSES for one in self.status.addresses if one.type == kind]
         return tuple(dict.fromkeys(listed))
+
+    @property
+    def pod_ranges(self) -> tuple[str, ...]:
+        """The ranges of its pods' addresses, of either family, the main one first."""
+        main = [] if self.spec.pod_cidr is None else [self.spec.pod_cidr]
+        return tuple(dict.fromkeys([*main, *self.spec.pod_cidrs]))
+
+    @property
+    def pod_range(self) -> str | None:
+        """The IPv4 one among them, None if there is none."""
+        return next((text for text in self.pod_ranges if ":" not in text), None)
 
 
 class ContainerPortObject(KubernetesObject):
@@ -117,14 +133,14 @@ class Container(KubernetesObject):
     """A container."""
 
     name: str = ""
-    ports: Annotated[list[ContainerPortObject], BeforeValidator(_list_if_none)] = []
-    env: Annotated[list[EnvironmentVariable], BeforeValidator(_list_if_none)] = []
+    ports: list[ContainerPortObject] = []
+    env: list[EnvironmentVariable] = []
 
 
 class PodSpec(KubernetesObject):
     """Spec of a Pod."""
 
-    containers: Annotated[list[Container], BeforeValidator(_list_if_none)] = []
+    containers: list[Container] = []
     node_name: str | None = None
     node_selector: Labels = {}
     host_network: bool = False
@@ -137,17 +153,35 @@ class Condition(KubernetesObject):
     status: str
 
 
+class PodIP(KubernetesObject):
+    """One address of a pod."""
+
+    ip: str = ""
+
+
 class PodStatus(KubernetesObject):
     """Status of a Pod."""
 
-    phase: str = "Running"
+    phase: str | None = None
     pod_ip: str | None = Field(default=None, alias="podIP")
-    conditions: Annotated[list[Condition], BeforeValidator(_list_if_none)] = []
+    pod_ips: list[PodIP] = Field(default=[], alias="podIPs")
+    conditions: list[Condition] = []
 
     @property
     def is_ready(self) -> bool:
         """Whether its Ready condition is true; a pod that is only described counts as ready."""
-        return all(condition.status == "True" for condition in self.conditions if condition.type == "Ready")
+        states = [condition.status for condition in self.conditions if condition.type == "Ready"]
+        return states == ["True"] if self.conditions else self.phase != "Pending"
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it has addresses, or is only described, without a phase: then it will have some."""
+        return self.phase is None or bool(self.ips)
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """Its addresses, of either family."""
+        return tuple(dict.fromkeys(text for text in (self.pod_ip, *(one.ip for one in self.pod_ips)) if text))
 
 
 class PodObject(KubernetesObject):
@@ -155,7 +189,7 @@ class PodObject(KubernetesObject):
 
     metadata: Metadata
     spec: PodSpec
-    status: Annotated[PodStatus, BeforeValidator(_empty_if_none)] = PodStatus()
+    status: PodStatus = PodStatus()
 
 
 class TemplateMetadata(KubernetesObject):
@@ -167,7 +201,7 @@ class TemplateMetadata(KubernetesObject):
 class PodTemplate(KubernetesObject):
     """A pod template."""
 
-    metadata: Annotated[TemplateMetadata, BeforeValidator(_empty_if_none)] = TemplateMetadata()
+    metadata: TemplateMetadata = TemplateMetadata()
     spec: PodSpec
 
 
@@ -190,10 +224,10 @@ class ServicePortObject(KubernetesObject):
     """A port of a Service."""
 
     port: Port
-    target_port: Port | str | None = None
+    target_port: OptionalPort | str = 0
     protocol: str = "TCP"
     name: Annotated[str, BeforeValidator(_yaml_text)] = ""
-    node_port: Port | None = None
+    node_port: OptionalPort = 0
 
 
 class ClientIPConfig(KubernetesObject):
@@ -205,9 +239,7 @@ class ClientIPConfig(KubernetesObject):
 class SessionAffinityConfig(KubernetesObject):
     """Settings of session affinity."""
 
-    client_ip: Annotated[ClientIPConfig, BeforeValidator(_empty_if_none)] = Field(
-        default=ClientIPConfig(), alias="clientIP"
-    )
+    client_ip: ClientIPConfig = Field(default=ClientIPConfig(), alias="clientIP")
 
 
 class ServiceSpec(KubernetesObject):
@@ -215,36 +247,37 @@ class ServiceSpec(KubernetesObject):
 
     type: str = "ClusterIP"
     cluster_ip: str | None = Field(default=None, alias="clusterIP")
-    ports: Annotated[list[ServicePortObject], BeforeValidator(_list_if_none)] = []
+    ports: list[ServicePortObject] = []
     selector: Labels = {}
-    cluster_ips: Annotated[list[str], BeforeValidator(_list_if_none)] = Field(default=[], alias="clusterIPs")
-    ip_families: Annotated[list[str], BeforeValidator(_list_if_none)] = []
-    external_ips: Annotated[list[str], BeforeValidator(_list_if_none)] = Field(default=[], alias="externalIPs")
-    load_balancer_source_ranges: Annotated[list[str], BeforeValidator(_list_if_none)] = []
-    external_traffic_policy: str = "Cluster"
-    health_check_node_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    session_affinity: str = "None"
-    session_affinity_config: Annotated[SessionAffinityConfig, BeforeValidator(_empty_if_none)] = SessionAffinityConfig()
-    internal_traffic_policy: str = "Cluster"
+    cluster_ips: list[str] = Field(default=[], alias="clusterIPs")
+    ip_families: list[Literal["IPv4", "IPv6"]] = []
+    external_ips: list[str] = Field(default=[], alias="externalIPs")
+    load_balancer_source_ranges: list[str] = []
+    external_traffic_policy: Policy = "Cluster"
+    health_check_node_port: OptionalPort = 0
+    session_affinity: Literal["", "None", "ClientIP"] = "None"
+    publish_not_ready_addresses: bool = False
+    session_affinity_config: SessionAffinityConfig = SessionAffinityConfig()
+    internal_traffic_policy: Policy = "Cluster"
 
 
 class LoadBalancerIngress(KubernetesObject):
     """One address that a load balancer has given."""
 
     ip: str = ""
-    ip_mode: str = "VIP"
+    ip_mode: Literal["", "VIP", "Proxy"] = "VIP"
 
 
 class LoadBalancerStatus(KubernetesObject):
     """What a load balancer has given."""
 
-    ingress: Annotated[list[LoadBalancerIngress], BeforeValidator(_list_if_none)] = []
+    ingress: list[LoadBalancerIngress] = []
 
 
 class ServiceStatus(KubernetesObject):
     """Status of a Service."""
 
-    load_balancer: Annotated[LoadBalancerStatus, BeforeValidator(_empty_if_none)] = LoadBalancerStatus()
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 
 
 class ServiceObject(KubernetesObject):
@@ -252,7 +285,7 @@ class ServiceObject(KubernetesObject):
 
     metadata: Metadata
     spec: ServiceSpec
-    status: Annotated[ServiceStatus, BeforeValidator(_empty_if_none)] = ServiceStatus()
+    status: ServiceStatus = ServiceStatus()
 
 
 class EndpointPort(KubernetesObject):
@@ -280,25 +313,25 @@ class ZoneHint(KubernetesObject):
 class EndpointHints(KubernetesObject):
     """Whom an endpoint is meant for."""
 
-    for_zones: Annotated[list[ZoneHint], BeforeValidator(_list_if_none)] = []
+    for_zones: list[ZoneHint] = []
 
 
 class SliceEndpoint(KubernetesObject):
     """An endpoint of an EndpointSlice."""
 
-    addresses: Annotated[list[str], BeforeValidator(_list_if_none)] = []
-    conditions: Annotated[EndpointConditions, BeforeValidator(_empty_if_none)] = EndpointConditions()
+    addresses: list[str] = []
+    conditions: EndpointConditions = EndpointConditions()
     node_name: str | None = None
-    hints: Annotated[EndpointHints, BeforeValidator(_empty_if_none)] = EndpointHints()
+    hints: EndpointHints = EndpointHints()
 
 
 class EndpointSliceObject(KubernetesObject):
     """An EndpointSlice."""
 
     metadata: Metadata
-    address_type: str = "IPv4"
-    endpoints: Annotated[list[SliceEndpoint], BeforeValidator(_list_if_none)] = []
-    ports: Annotated[list[EndpointPort], BeforeValidator(_list_if_none)] = []
+    address_type: Literal["IPv4", "IPv6", "FQDN"] = "IPv4"
+    endpoints: list[SliceEndpoint] = []
+    ports: list[EndpointPort] = []
 
 
 class EndpointAddress(KubernetesObject):
@@ -311,13 +344,13 @@ class EndpointAddress(KubernetesObject):
 class EndpointSubset(KubernetesObject):
     """Addresses that share ports."""
 
-    addresses: Annotated[list[EndpointAddress], BeforeValidator(_list_if_none)] = []
-    not_ready_addresses: Annotated[list[EndpointAddress], BeforeValidator(_list_if_none)] = []
-    ports: Annotated[list[EndpointPort], BeforeValidator(_list_if_none)] = []
+    addresses: list[EndpointAddress] = []
+    not_ready_addresses: list[EndpointAddress] = []
+    ports: list[EndpointPort] = []
 
 
 class EndpointsObject(KubernetesObject):
     """An old Endpoints object; its name is that of its Service."""
 
     metadata: Metadata
-    subsets: Annotated[list[EndpointSubset], BeforeValidator(_list_if_none)] = []
+    subsets: list[EndpointSubset] = []

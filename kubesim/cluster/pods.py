@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kubesim.cluster.addresses import canonical
 from kubesim.cluster.records import ContainerPort, Node, Pod
 from kubesim.errors import InputError, did_you_mean
 
@@ -34,8 +35,11 @@ class PlannedPod:
     environment: tuple[str, ...] = ()
     is_host_network: bool = False
     is_ready: bool = True
+    is_terminating: bool = False
+    has_network: bool = True
     node: str | None = None
     address: str | None = None
+    other_addresses: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -105,7 +109,7 @@ def make_pods(
         if pod.full_name in made:
             raise InputError(f"two pods are called {pod.full_name}")
         node = nodes[str(pod.node)]
-        address = node.address if pod.is_host_network else pod.address or pools[node.name].take()
+        address = pod.address or (node.address if pod.is_host_network else pools[node.name].take())
         made[pod.full_name] = Pod(
             namespace=pod.namespace,
             name=pod.name,
@@ -115,8 +119,11 @@ def make_pods(
             ports=pod.ports,
             is_host_network=pod.is_host_network,
             is_ready=pod.is_ready,
+            is_terminating=pod.is_terminating,
+            has_network=pod.has_network,
             owner=pod.owner,
             calls=tuple(_calls(pod, names)),
+            other_addresses=pod.other_addresses,
         )
     return list(made.values())
 
@@ -125,8 +132,11 @@ def _from_object(pod: objects.PodObject) -> PlannedPod:
     name = pod.metadata.name
     owner = next((_controller_name(reference) for reference in pod.metadata.owner_references), name)
     planned = _from_template(pod.spec, pod.metadata.namespace, name, owner, pod.metadata.labels)
-    planned.node, planned.address = pod.spec.node_name, pod.status.pod_ip or None
-    planned.is_ready = pod.status.is_ready
+    planned.node = pod.spec.node_name
+    addresses = sorted((canonical(text) for text in pod.status.ips), key=lambda text: ":" in text)  # IPv4 ones first
+    planned.address, planned.other_addresses = (addresses[0], tuple(addresses[1:])) if addresses else (None, ())
+    planned.is_ready, planned.has_network = pod.status.is_ready, pod.status.has_network
+    planned.is_terminating = pod.metadata.deletion_timestamp is not None
     return planned
 
 

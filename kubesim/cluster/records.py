@@ -18,15 +18,15 @@ class Node:
     name
         Its name.
     address
-        Its address on the network that joins the nodes.
+        Its address on the network that joins the nodes, of IPv4.
     pod_cidr
-        The addresses its pods have, as a prefix.
+        The IPv4 addresses its pods have, as a prefix.
     labels
         Its labels.
     addresses
-        All addresses of its interfaces that are known, ``address`` first, IPv6 ones too; without the loopback's.
+        All addresses of its interfaces that are known, of either family, the main one first; without the loopback's.
     pod_cidrs
-        The addresses its pods have, of each family.
+        The addresses its pods have, of each family, the main one first.
     """
 
     name: str
@@ -70,6 +70,12 @@ class Pod:
         Name of the Deployment, StatefulSet or DaemonSet it belongs to; its own name if to none.
     calls
         Services it names in its environment, as ``(namespace/name, port)``.
+    other_addresses
+        Its addresses besides ``address``, such as the one of the other family.
+    is_terminating
+        Whether somebody has deleted it, and it still runs.
+    has_network
+        Whether it has got its address: not so while it is pending.
     """
 
     namespace: str
@@ -82,6 +88,9 @@ class Pod:
     is_ready: bool = True
     owner: str = ""
     calls: tuple[tuple[str, int], ...] = ()
+    other_addresses: tuple[str, ...] = ()
+    is_terminating: bool = False
+    has_network: bool = True
 
     @property
     def full_name(self) -> str:
@@ -138,6 +147,8 @@ class Service:
         What its annotation says of zones; empty or ``disabled`` switches hints off.
     is_proxied
         Whether kube-proxy programs it: not so if labels give it to another proxy, or call it headless.
+    publishes_unready
+        Whether pods are endpoints that count as ready even if they are not (``publishNotReadyAddresses``).
     """
 
     namespace: str
@@ -157,6 +168,7 @@ class Service:
     health_check_port: int | None = None
     topology_mode: str = ""
     is_proxied: bool = True
+    publishes_unready: bool = False
 
     @property
     def full_name(self) -> str:

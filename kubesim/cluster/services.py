@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from kubesim.cluster.addresses import canonical
 from kubesim.cluster.records import Service, ServicePort
 from kubesim.errors import InputError
 
@@ -40,7 +41,9 @@ def given_cluster_ips(services: Iterable[objects.ServiceObject]) -> dict[str, st
     owners: dict[str, str] = {}
     for service in services:
         name = f"{service.metadata.namespace}/{service.metadata.name}"
-        for text in _cluster_ips(service.spec):
+        for text in dict.fromkeys([*filter(None, [service.spec.cluster_ip]), *service.spec.cluster_ips]):
+            if text == "None":
+                continue
             address = checked_address(text, f"Service {name}: clusterIP")
             if address in owners:
                 raise InputError(f"Service {name} has the clusterIP {address} of Service {owners[address]}")
@@ -49,9 +52,11 @@ def given_cluster_ips(services: Iterable[objects.ServiceObject]) -> dict[str, st
 
 
 def _cluster_ips(spec: objects.ServiceSpec) -> list[str]:
-    """Its virtual addresses as given, the main one first."""
-    listed = [*([spec.cluster_ip] if spec.cluster_ip else []), *spec.cluster_ips]
-    return [address for address in dict.fromkeys(listed) if address != "None"]
+    """Its virtual addresses, the main one first: as many as it has families, or one (``GetClusterIPByFamily``)."""
+    listed = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
+    if not spec.ip_families:
+        listed = [spec.cluster_ip or listed[0]] if listed else []
+    return [address for address in listed[: len(spec.ip_families) or 1] if address != "None"]
 
 
 def checked_address(text: str, what: str) -> str:
@@ -63,7 +68,7 @@ def checked_address(text: str, what: str) -> str:
         If it is none.
     """
     try:
-        return str(ipaddress.ip_address(text))
+        return canonical(text)
     except ValueError:
         raise InputError(f"{what} {text!r} is not an address") from None
 
@@ -74,6 +79,24 @@ def _source_range(text: str, name: str) -> str:
         return str(ipaddress.ip_network(text.strip(), strict=False))
     except ValueError:
         raise InputError(f"Service {name}: loadBalancerSourceRanges: {text!r} is not a range of addresses") from None
+
+
+def check_node_ports(services: Iterable[Service]) -> None:
+    """Refuse node ports that several ports of Services have.
+
+    Raises
+    ------
+    InputError
+        If there are such.
+    """
+    owners: dict[tuple[int, str], str] = {}
+    for service in services:
+        for port in service.ports:
+            if port.node_port is not None:
+                owner = owners.setdefault((port.node_port, port.protocol), name := service.port_name(port))
+                if owner != name:
+                    taken = f"the nodePort {port.node_port} ({port.protocol.upper()}) of Service {owner}"
+                    raise InputError(f"Service {name} has {taken}")
 
 
 def make_service(given: objects.ServiceObject, pool: AddressPool) -> Service:
@@ -96,13 +119,17 @@ def make_service(given: objects.ServiceObject, pool: AddressPool) -> Service:
             raise InputError(f"Service {name}: two ports have the same {kind}")
     is_virtual = spec.type != "ExternalName" and "None" not in (spec.cluster_ip, *spec.cluster_ips[:1])
     cluster_ips = tuple(checked_address(text, f"Service {name}: clusterIP") for text in _cluster_ips(spec))
+    for address, family in zip(cluster_ips, spec.ip_families, strict=False):
+        if (":" in address) is not (family == "IPv6"):
+            raise InputError(f"Service {name}: clusterIP {address} is not of the family {family} that ipFamilies says")
     if is_virtual and not cluster_ips:
         cluster_ips = (pool.take(),)
     timeout = spec.session_affinity_config.client_ip.timeout_seconds
     is_external = spec.type in ("NodePort", "LoadBalancer") or (spec.type == "ClusterIP" and bool(spec.external_ips))
     is_external_local = is_external and spec.external_traffic_policy == "Local"
     has_health_check = is_external_local and spec.type == "LoadBalancer"
-    ingress = [one for one in given.status.load_balancer.ingress if one.ip]
+    ingress = given.status.load_balancer.ingress
+    balanced = {checked_address(one.ip, f"Service {name}: load balancer address"): one for one in ingress if one.ip}
     annotations = given.metadata.annotations
     return Service(
         namespace=given.metadata.namespace,
@@ -115,13 +142,14 @@ def make_service(given: objects.ServiceObject, pool: AddressPool) -> Service:
         is_internal_local=spec.internal_traffic_policy == "Local",
         cluster_ips=cluster_ips if is_virtual else (),
         external_ips=tuple(checked_address(text, f"Service {name}: externalIPs:") for text in spec.external_ips),
-        load_balancer_ips=tuple(checked_address(one.ip, f"Service {name}: load balancer address") for one in ingress),
-        foreign_load_balancer_ips=frozenset(one.ip for one in ingress if one.ip_mode == "Proxy"),
+        load_balancer_ips=tuple(balanced),
+        foreign_load_balancer_ips=frozenset(ip for ip, one in balanced.items() if one.ip_mode == "Proxy"),
         source_ranges=tuple(_source_range(text, name) for text in spec.load_balancer_source_ranges),
         is_external_local=is_external_local,
         health_check_port=spec.health_check_node_port or None if has_health_check else None,
         topology_mode=next((annotations[key] for key in TOPOLOGY_ANNOTATIONS if key in annotations), ""),
         is_proxied=is_for_kube_proxy(given.metadata),
+        publishes_unready=spec.publish_not_ready_addresses,
     )
 
 
@@ -129,5 +157,4 @@ def _port(given: objects.ServicePortObject, service: str) -> ServicePort:
     protocol = given.protocol.lower()
     if protocol not in PROTOCOLS:
         raise InputError(f"Service {service}: protocol {given.protocol!r} is none of TCP, UDP, SCTP")
-    target = given.port if given.target_port is None or given.target_port == "" else given.target_port
-    return ServicePort(given.port, target, protocol, given.name, given.node_port)
+    return ServicePort(given.port, given.target_port or given.port, protocol, given.name, given.node_port or None)

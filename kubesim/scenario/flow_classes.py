@@ -242,7 +242,8 @@ class _Classifier:
 
     def _resolve_by_name(self, flow: _Flow) -> _Server | Path:
         """Choose an endpoint as a client does who got all addresses from DNS."""
-        ready = [one for one in self._deployment.cluster.endpoints(flow.service, flow.port) if one.is_ready]
+        listed = self._deployment.cluster.endpoints(flow.service, flow.port)
+        ready = [one for one in listed if one.is_ready and ":" not in one.address]
         if not ready:
             reason = f"name resolution of {flow.service.full_name} gives no address: it has no ready endpoints"
             return Path((), (), {}, None, reason, self._packet(flow, self._messages.kinds[0], "", 0), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from kubesim.cluster import ClusterSpec, build_cluster
+from kubesim.cluster import read_cluster
 from kubesim.errors import InputError, did_you_mean
 from kubesim.proxy import Family, KubeProxyConfiguration, PartialSyncs, proxy_class, proxy_names, read_configuration
 from kubesim.validation import first_problem
@@ -81,7 +81,7 @@ def node_rules(
     """
     configuration = None if config is None else read_configuration(config)
     name = node or (configuration.hostname_override if configuration is not None else "") or None
-    cluster = build_cluster(ClusterSpec(manifests=list(manifests)), node=name)
+    cluster = read_cluster(manifests, name)
     found = cluster.nodes[0] if name is None else cluster.node(name)
     chosen_mode = mode or (configuration.mode if configuration is not None else "") or DEFAULT_MODE
     plugin_class = proxy_class(chosen_mode)
@@ -96,12 +96,24 @@ def node_rules(
         found = _with_bind_address(found, configuration)
     proxy = _proxy(cluster, chosen_mode, configuration)
     chosen_family = family or ("ipv6" if ":" in (found.addresses or (found.address,))[0] else "ipv4")
+    notices = (*_notices(configuration, cluster, chosen_family), *cluster.notices)
     if not before:
-        return NodeRules(proxy.text(found, chosen_form, chosen_family), cluster.notices)
+        return NodeRules(proxy.text(found, chosen_form, chosen_family), notices)
     if not isinstance(proxy, PartialSyncs) or chosen_form != plugin_class.forms[0]:
         raise InputError(f"before: mode {chosen_mode} has no text of a later sync in format {chosen_form}")
-    old = _proxy(build_cluster(ClusterSpec(manifests=list(before)), node=found.name), chosen_mode, configuration)
-    return NodeRules(proxy.sync(found, old, chosen_family, is_partial=not is_full_sync), cluster.notices)
+    old = _proxy(read_cluster(before, found.name), chosen_mode, configuration)
+    return NodeRules(proxy.sync(found, old, chosen_family, is_partial=not is_full_sync), notices)
+
+
+def _notices(configuration: KubeProxyConfiguration | None, cluster: Cluster, family: Family) -> list[str]:
+    """What to say of kube-proxy's configuration."""
+    if configuration is not None:
+        idle = ", ".join(configuration.idle_gates)
+        return [f"feature gates that no rule here follows from: {idle}"] if idle else []
+    assumed = "is not told from that of others" if family == "ipv6" else f"is what comes from {cluster.pod_cidr}"
+    return [
+        f"assumed that traffic of pods {assumed}: give kube-proxy's configuration, with its clusterCIDR, as --config"
+    ]
 
 
 def _with_bind_address(node: Node, configuration: KubeProxyConfiguration) -> Node:

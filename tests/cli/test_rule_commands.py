@@ -69,7 +69,12 @@ def test_a_later_sync_writes_what_has_changed(tmp_path: Path) -> None:
 
 def test_rules_need_a_manifest() -> None:
     assert refused("rules") == "-f: a manifest is needed"
-    assert "cannot read nowhere.yaml" in refused("rules", "-f", "nowhere.yaml")
+    assert refused("rules", "-f", "nowhere.yaml") == "cannot read nowhere.yaml: No such file or directory"
+    assert refused("rules", "-f", "/dev/null") == "/dev/null holds no Kubernetes object"
+
+
+def test_a_full_sync_is_one_after_another() -> None:
+    assert "--full is of no use without --before" in refused("rules", "-f", EVERY, "--full")
 
 
 def test_a_dump_is_walked_to_json() -> None:

@@ -252,7 +252,7 @@ def test_endpoints_of_ipv6_imply_no_pods(tmp_path: Path) -> None:
         ("{kind: Pod, apiVersion: v1, metadata: {}, spec: {}}", "document 1: Pod: metadata.name: this field is needed"),
         (
             "{kind: Node, apiVersion: v1, metadata: {name: n}, spec: {podCIDR: 10.0.0.0/99}}",
-            "Node n: podCIDR '10.0.0.0/99' is not an IPv4 range",
+            "Node n: podCIDR '10.0.0.0/99' is not a range of addresses",
         ),
         (
             "{kind: List, items: [{kind: Node, apiVersion: v1, metadata: {name: a}, spec: {podCIDR: 10.0.0.0/16}}, "

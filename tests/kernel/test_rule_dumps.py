@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kubesim.cluster import ClusterSpec, build_cluster
+from kubesim.cluster import read_cluster
 from kubesim.errors import InputError
 from kubesim.kernel.netfilter.hooks import Hook
 from kubesim.kernel.rule_dumps import read_dumps
@@ -20,7 +20,7 @@ FORMS = {"iptables": ["save"], "nftables": ["nft"], "ipvs": ["save", "ipset", "i
 
 def dumps(mode: str, tmp_path: Path) -> list[Path]:
     """What the tools would print on a node."""
-    cluster = build_cluster(ClusterSpec(manifests=[MANIFEST]), node="node-a")
+    cluster = read_cluster([MANIFEST], "node-a")
     plugin = proxy_class(mode)
     proxy = plugin(cluster, plugin.settings_model(cluster_cidr=["10.244.0.0/16"]))
     files = []

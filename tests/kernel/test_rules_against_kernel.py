@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubesim.cluster import ClusterSpec, build_cluster
+from kubesim.cluster import read_cluster
 from kubesim.kernel.netfilter.hooks import Hook
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.rule_trace import Flow, trace_rules
@@ -52,7 +52,7 @@ FLOWS = [
 
 
 def rules_text(form: str) -> str:
-    cluster = build_cluster(ClusterSpec(manifests=[MANIFEST]), node="node-a")
+    cluster = read_cluster([MANIFEST], "node-a")
     proxy = Plugin(cluster, Settings(cluster_cidr=["10.244.0.0/16"]))
     return proxy.text(cluster.node("node-a"), form, "ipv4")
 
@@ -154,7 +154,7 @@ def test_ipv6_rules_fare_alike(tmp_path: Path) -> None:
     require("ip6tables-legacy-restore")
     file = tmp_path / "dual.yaml"
     file.write_text(DUAL)
-    cluster = build_cluster(ClusterSpec(manifests=[file]), node="node-a")
+    cluster = read_cluster([file], "node-a")
     proxy = Plugin(cluster, Settings(cluster_cidr=["fd00::/12"]))
     save = proxy.text(cluster.node("node-a"), "save", "ipv6")
     with kernel_node([NODE6]) as node:

@@ -398,6 +398,7 @@ spec:
   type: NodePort
   clusterIP: 10.96.0.30
   clusterIPs: [10.96.0.30, "fd00::30"]
+  ipFamilies: [IPv4, IPv6]
   ports: [{port: 80, protocol: SCTP, nodePort: 30090}]
   externalIPs: ["2001:db8::99"]
   externalTrafficPolicy: Local

@@ -99,12 +99,76 @@ def test_the_node_is_the_configurations(tmp_path: Path) -> None:
         ({"clusterCIDR": "10.0.0.0/33"}, "'10.0.0.0/33' is not a range of addresses"),
         ({"detectLocalMode": "BridgeInterface"}, "detect_local_mode BridgeInterface needs bridge_interface"),
         ({"iptables": {"masqueradeBit": 32}}, "less than or equal to 31"),
+        ({"bindAddress": "999.1.1.1"}, "bindAddress: '999.1.1.1' is not an address"),
+        ({"clusterCIDR": "10.244.0.0"}, "clusterCIDR: '10.244.0.0' is not a range of addresses, such as"),
+        ({"clusterCIDR": "10.244.0.0/16, fd00::/48"}, "clusterCIDR: ' fd00::/48' is not a range of addresses"),
+        ({"clusterCIDR": "10.244.0.0/16,10.245.0.0/16"}, "has two ranges of one family"),
+        ({"nodePortAddresses": ["192.168.0.2"]}, "nodePortAddresses.0: '192.168.0.2' is not a range of addresses"),
+        ({"iptables": {"syncPeriod": "-5s"}}, "iptables.syncPeriod: '-5s' is negative"),
+        ({"ipvs": {"minSyncPeriod": "5 s"}}, "ipvs.minSyncPeriod: '5 s' is not a duration, such as '30s'"),
+        (
+            {"nftables": {"syncPeriod": "1s", "minSyncPeriod": "1m"}},
+            "nftables: minSyncPeriod is longer than syncPeriod",
+        ),
+        ({"ipvs": {"scheduler": "bogus"}}, "ipvs.scheduler: there is no scheduler 'bogus'"),
+        ({"mode": "userspace"}, "known: iptables, ipvs, nftables"),
     ],
 )
 def test_wrong_configurations_are_told_in_one_line(changes: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         rules(tmp_path, changes)
     assert "\n" not in str(caught.value)
+
+
+def test_null_is_not_given(tmp_path: Path) -> None:
+    names = ("mode", "clusterCIDR", "hostnameOverride", "detectLocalMode", "featureGates", "detectLocal", "bindAddress")
+    blank: dict[str, object] = {**dict.fromkeys(names), "iptables": {"masqueradeAll": None, "syncPeriod": None}}
+    assert rules(tmp_path, blank) == rules(tmp_path, {"clusterCIDR": "", "iptables": {}})
+
+
+@pytest.mark.parametrize("period", ["0", "30s", "1h30m", "1.5s", "100ms"])
+def test_durations_are_written_as_go_does(period: str, tmp_path: Path) -> None:
+    assert rules(tmp_path, {"configSyncPeriod": period, "iptables": {"syncPeriod": period}})
+
+
+def test_the_name_of_the_node_is_trimmed_and_lowered(tmp_path: Path) -> None:
+    plain = rules(tmp_path, {"hostnameOverride": "node-b"}, node=None)
+    assert rules(tmp_path, {"hostnameOverride": " Node-B "}, node=None) == plain
+
+
+def test_the_configuration_may_be_in_its_config_map(tmp_path: Path) -> None:
+    file = tmp_path / "map.yaml"
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy"}}
+    file.write_text(yaml.safe_dump({**config_map, "data": {"config.conf": CONFIG, "kubeconfig.conf": "a: b"}}))
+    assert node_rules([MANIFEST], "node-a", config=file).text == rules(tmp_path)
+    file.write_text(yaml.safe_dump({**config_map, "data": {"kubeconfig.conf": "a: b"}}))
+    with pytest.raises(InputError, match=r"the ConfigMap holds no 'config\.conf': did you mean 'kubeconfig\.conf'"):
+        node_rules([MANIFEST], "node-a", config=file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"config.yaml is empty: a KubeProxyConfiguration \(kubeproxy.config.k8s.io/v1alpha1\) is wanted"),
+        ("- 1", "a mapping is needed, with fields such as apiVersion, kind, mode, clusterCIDR"),
+    ],
+)
+def test_files_that_are_no_configuration(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        node_rules([MANIFEST], config=file)
+
+
+def test_what_was_assumed_is_said(tmp_path: Path) -> None:
+    assert node_rules([MANIFEST], "node-a").notices[0] == (
+        "assumed that traffic of pods is what comes from 10.244.0.0/22: "
+        "give kube-proxy's configuration, with its clusterCIDR, as --config"
+    )
+    assert "is not told from that of others" in node_rules([MANIFEST], "node-a", family="ipv6").notices[0]
+    assert not any("assumed" in one for one in node_rules([MANIFEST], "node-a", config=config(tmp_path)).notices)
+    gates = config(tmp_path, featureGates={"NoSuchGate": True, "TopologyAwareHints": True})
+    assert "feature gates that no rule here follows from: NoSuchGate" in node_rules([MANIFEST], config=gates).notices
 
 
 def test_wrong_names() -> None:

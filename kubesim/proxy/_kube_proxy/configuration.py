@@ -2,24 +2,83 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from kubesim.errors import InputError, did_you_mean
 from kubesim.files import parse_yaml, read_text
-from kubesim.validation import validate
+from kubesim.kernel.ipvs.schedulers import SCHEDULERS
+from kubesim.proxy._kube_proxy.settings import family_of
+from kubesim.validation import validate, without_nulls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kubesim.files import YamlDocument
 
-def _empty_if_none(value: Any) -> Any:
-    return {} if value is None else value
+_KEY = "config.conf"
+
+RULE_GATES = ("LoadBalancerIPMode", "ServiceTrafficDistribution", "TopologyAwareHints")
+"""Feature gates that rules follow from."""
+
+_DURATION = re.compile(r"([-+]?)((?:\d+\.?\d*|\.\d+)(?:ns|us|µs|ms|s|m|h))+|[-+]?0")
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DEFAULT_SYNC_PERIOD_S = 30.0
 
 
-def _list_if_none(value: Any) -> Any:
-    return [] if value is None else value
+def _seconds(text: Any) -> float:
+    """A duration as Go writes it, such as ``1h30m``, in seconds; none may be negative here."""
+    if not isinstance(text, str) or not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration, such as '30s'")
+    if text.startswith("-"):
+        raise ValueError(f"{text!r} is negative")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+
+
+def _checked_range(text: str) -> str:
+    """A range with its length, as kube-proxy asks for."""
+    try:
+        if "/" in text:
+            ipaddress.ip_network(text, strict=False)
+            return text
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is not a range of addresses, such as '10.244.0.0/16'")
+
+
+def _checked_cluster_cidr(text: str) -> str:
+    """One range, or one of each family with a comma between them."""
+    ranges = [_checked_range(part) for part in text.split(",")] if text else []
+    if len({family_of(one) for one in ranges}) < len(ranges):
+        raise ValueError(f"{text!r} has two ranges of one family: one range, or one of IPv4 and one of IPv6 is wanted")
+    return text
+
+
+def _checked_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address") from None
+
+
+def _checked_scheduler(name: str) -> str:
+    if name and name not in SCHEDULERS:
+        raise ValueError(f"there is no scheduler {name!r}: {did_you_mean(name, SCHEDULERS)}")
+    return name
+
+
+def _host_name(text: str) -> str:
+    """The name of a node as kube-proxy asks for it."""
+    return text.strip().lower()
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Cidr = Annotated[str, AfterValidator(_checked_range)]
 
 
 class _Section(BaseModel):
@@ -27,31 +86,40 @@ class _Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
+    _drop_nulls = model_validator(mode="before")(without_nulls)
 
-class _Iptables(_Section):
+
+class _Syncs(_Section):
+    """How often a mode writes its rules; 0 stands for the default."""
+
+    sync_period: Duration = 0.0
+    min_sync_period: Duration = 0.0
+
+    @model_validator(mode="after")
+    def _are_in_order(self) -> Self:
+        if self.min_sync_period > (self.sync_period or _DEFAULT_SYNC_PERIOD_S):
+            raise ValueError("minSyncPeriod is longer than syncPeriod")
+        return self
+
+
+class _Iptables(_Syncs):
     masquerade_bit: Annotated[int, Field(ge=0, le=31)] | None = None
     masquerade_all: bool = False
     localhost_node_ports: bool | None = None
-    sync_period: Any = None
-    min_sync_period: Any = None
 
 
-class _Nftables(_Section):
+class _Nftables(_Syncs):
     masquerade_bit: Annotated[int, Field(ge=0, le=31)] | None = None
     masquerade_all: bool = False
-    sync_period: Any = None
-    min_sync_period: Any = None
 
 
-class _Ipvs(_Section):
-    sync_period: Any = None
-    min_sync_period: Any = None
-    scheduler: str = ""
+class _Ipvs(_Syncs):
+    scheduler: Annotated[str, AfterValidator(_checked_scheduler)] = ""
     exclude_cidrs: Any = Field(default=None, alias="excludeCIDRs")
     strict_arp: bool = Field(default=False, alias="strictARP")
-    tcp_timeout: Any = None
-    tcp_fin_timeout: Any = None
-    udp_timeout: Any = None
+    tcp_timeout: Duration = 0.0
+    tcp_fin_timeout: Duration = 0.0
+    udp_timeout: Duration = 0.0
 
 
 class _DetectLocal(_Section):
@@ -62,11 +130,11 @@ class _DetectLocal(_Section):
 class _Conntrack(_Section):
     max_per_core: Any = None
     min: Any = None
-    tcp_established_timeout: Any = None
-    tcp_close_wait_timeout: Any = None
+    tcp_established_timeout: Duration = 0.0
+    tcp_close_wait_timeout: Duration = 0.0
     tcp_be_liberal: bool = False
-    udp_timeout: Any = None
-    udp_stream_timeout: Any = None
+    udp_timeout: Duration = 0.0
+    udp_stream_timeout: Duration = 0.0
 
 
 class KubeProxyConfiguration(_Section):
@@ -75,17 +143,17 @@ class KubeProxyConfiguration(_Section):
     api_version: Literal["kubeproxy.config.k8s.io/v1alpha1"]
     kind: Literal["KubeProxyConfiguration"]
     mode: Literal["", "iptables", "nftables", "ipvs"] = ""
-    cluster_cidr: str = Field(default="", alias="clusterCIDR")
+    cluster_cidr: Annotated[str, AfterValidator(_checked_cluster_cidr)] = Field(default="", alias="clusterCIDR")
     detect_local_mode: Literal["", "ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"] = ""
-    detect_local: Annotated[_DetectLocal, BeforeValidator(_empty_if_none)] = _DetectLocal()
-    node_port_addresses: Annotated[list[str], BeforeValidator(_list_if_none)] = []
-    iptables: Annotated[_Iptables, BeforeValidator(_empty_if_none)] = _Iptables()
-    nftables: Annotated[_Nftables, BeforeValidator(_empty_if_none)] = _Nftables()
-    ipvs: Annotated[_Ipvs, BeforeValidator(_empty_if_none)] = _Ipvs()
-    conntrack: Annotated[_Conntrack, BeforeValidator(_empty_if_none)] = _Conntrack()
-    feature_gates: Annotated[dict[str, bool], BeforeValidator(_empty_if_none)] = {}
-    hostname_override: str = ""
-    bind_address: str = ""
+    detect_local: _DetectLocal = _DetectLocal()
+    node_port_addresses: list[Cidr] = []
+    iptables: _Iptables = _Iptables()
+    nftables: _Nftables = _Nftables()
+    ipvs: _Ipvs = _Ipvs()
+    conntrack: _Conntrack = _Conntrack()
+    feature_gates: dict[str, bool] = {}
+    hostname_override: Annotated[str, AfterValidator(_host_name)] = ""
+    bind_address: Annotated[str, AfterValidator(_checked_address)] = ""
     client_connection: Any = None
     logging: Any = None
     healthz_bind_address: Any = None
@@ -96,16 +164,21 @@ class KubeProxyConfiguration(_Section):
     winkernel: Any = None
     windows_run_as_service: Any = None
     oom_score_adj: Any = None
-    config_sync_period: Any = None
+    config_sync_period: Duration = 0.0
     port_range: Any = None
     udp_idle_timeout: Any = None
+
+    @property
+    def idle_gates(self) -> list[str]:
+        """Feature gates it sets that no rule here follows from: others of v1.30, or misspelt ones."""
+        return sorted(set(self.feature_gates) - set(RULE_GATES))
 
     def settings(self, mode: str) -> dict[str, Any]:
         """What it says, as settings of the proxy of a mode."""
         section = self.nftables if mode == "nftables" else self.iptables
         found: dict[str, Any] = {
             "masquerade_all": section.masquerade_all,
-            "cluster_cidr": [text.strip() for text in self.cluster_cidr.split(",") if text.strip()],
+            "cluster_cidr": self.cluster_cidr.split(",") if self.cluster_cidr else [],
             "detect_local_mode": self.detect_local_mode or "ClusterCIDR",
             "bridge_interface": self.detect_local.bridge_interface,
             "interface_name_prefix": self.detect_local.interface_name_prefix,
@@ -127,11 +200,25 @@ def read_configuration(path: Path) -> KubeProxyConfiguration:
     Parameters
     ----------
     path
-        YAML (or JSON).
+        YAML (or JSON); or the ConfigMap that holds it as ``config.conf``, as kubeadm makes it.
 
     Raises
     ------
     InputError
         If it cannot be read, is of another kind or version, or has a field or value that kube-proxy does not know.
     """
-    return validate(KubeProxyConfiguration, parse_yaml(read_text(path), str(path)))
+    document = parse_yaml(read_text(path), str(path))
+    if isinstance(document.data, dict) and document.data.get("kind") == "ConfigMap":
+        document = _inside(document)
+    if document.data is None:
+        raise InputError(f"{document.place} is empty: a KubeProxyConfiguration is wanted")
+    return validate(KubeProxyConfiguration, document)
+
+
+def _inside(config_map: YamlDocument) -> YamlDocument:
+    """The configuration in a ConfigMap."""
+    held = config_map.data.get("data")
+    texts = held if isinstance(held, dict) else {}
+    if not isinstance(texts.get(_KEY), str):
+        raise config_map.error(("data",), f"the ConfigMap holds no {_KEY!r}: {did_you_mean(_KEY, map(str, texts))}")
+    return parse_yaml(texts[_KEY], f"{config_map.place}, {_KEY}")

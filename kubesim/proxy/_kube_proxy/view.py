@@ -162,8 +162,10 @@ class NodeView:
 
     @property
     def endpoint_count(self) -> int:
-        """Endpoints of all ports together, as kube-proxy counts them to know a large cluster."""
-        return self.cluster.endpoint_count
+        """Endpoints, ready or not, of all ports in this family, as kube-proxy counts them to know a large cluster."""
+        fleet, given = self.cluster.fleet, self.cluster.endpoint_lists
+        made = 0 if fleet is None or self.family == "ipv6" else fleet.services * fleet.endpoints
+        return made + sum(len(self._listed(port)) for port in self.ports if port.name in given)
 
     def has_endpoints_everywhere(self, port: PortView) -> bool:
         """Whether it is known without looking that the port has ready endpoints, and policies that use all."""
@@ -201,8 +203,12 @@ class NodeView:
         )
 
     def _listed(self, port: PortView) -> list[Endpoint]:
-        endpoints = self.cluster.endpoints(port.service, port.port)
-        return _sorted(one for one in endpoints if family_of(one.address) == self.family)
+        """All of the port's endpoints in this family; of equal ones that on this node is kept, or else the first."""
+        found: dict[str, Endpoint] = {}
+        for one in self.cluster.endpoints(port.service, port.port):
+            if family_of(one.address) == self.family and (str(one) not in found or one.node == self.node.name):
+                found[str(one)] = one
+        return _sorted(found.values())
 
     def _cluster_endpoints(self, port: PortView, listed: Sequence[Endpoint]) -> tuple[tuple[Endpoint, ...], bool]:
         """What traffic with the policy ``Cluster`` is spread over, and whether zones have narrowed it."""
