@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.rule_trace import Outcome
     from kubesim.scenario import Evidence, Result, TracedPacket, TraceResult
     from kubesim.twin.calibrate import Calibration
+    from kubesim.twin.calibrate_user_mode import UserModeCalibration
     from kubesim.twin.run import Compared
 
 _WIDTH_OF_A_PIPE = 140
@@ -185,6 +186,26 @@ def calibration_as_json(found: Calibration, path: Path) -> dict[str, Any]:
         for one in found.held_out
     ]
     return {"cost_set": str(path), "speed": found.fit.speed, "held_out": ways, "fitted_ways": len(found.fitted)}
+
+
+def user_mode_calibration(found: UserModeCalibration) -> None:
+    """What a user-mode kernel takes, brought to this machine's speed, and how its ways compare."""
+    for title, estimates in (("price", found.prices), ("ratio in the one kernel", found.ratios)):
+        table = _table(title, "value")
+        for name, estimate in estimates.items():
+            table.add_row(name, f"{estimate.value:.2f}")
+        _OUT.print(table)
+    _OUT.print(f"fixed work takes {found.scale.value:.2f} times as long on this host as in user mode")
+
+
+def user_mode_as_json(found: UserModeCalibration, path: Path) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "cost_set": str(path),
+        "scale": found.scale.value,
+        "prices": {name: estimate.value for name, estimate in found.prices.items()},
+        "ratios": {name: estimate.value for name, estimate in found.ratios.items()},
+    }
 
 
 def sweep(experiment: Experiment, directory: Path, outcome: SweepOutcome) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kubesim.errors import InputError
+
+
+class Kernel(StrEnum):
+    """Whose kernel is measured."""
+
+    HOST = "host"
+    UML = "uml"
+
 
 twin = typer.Typer(
     name="twin",
@@ -91,6 +100,7 @@ def run(
 def calibrate(
     out: Annotated[Path, typer.Option("--out", metavar="COSTS.yaml", help="the cost set to write", show_default=False)],
     base: Annotated[str, typer.Option(help="the cost set that gives what is not measured")] = "published-x86-server",
+    kernel: Annotated[Kernel, typer.Option(help="this host's, or Debian's user-mode-linux for IPVS")] = Kernel.HOST,
     quick: Annotated[bool, typer.Option("--quick", help="half a minute instead of some; less certain")] = False,
     as_json: _Json = False,
 ) -> None:
@@ -106,6 +116,9 @@ def calibrate(
 
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out: {out} is to be a YAML file: a cost set is named by its file")
+    if kernel is Kernel.UML:
+        _calibrate_user_mode(out, base, quick=quick, as_json=as_json)
+        return
     with show.steps() as on_step:
         found = measure(base, is_quick=quick, on_step=on_step)
     write_cost_set(found, out)
@@ -113,6 +126,21 @@ def calibrate(
         typer.echo(json.dumps(show.calibration_as_json(found, out), indent=2))
     else:
         show.calibration(found)
+        show.written(out)
+
+
+def _calibrate_user_mode(out: Path, base: str, *, quick: bool, as_json: bool) -> None:
+    """Measure what only a user-mode kernel has."""
+    from kubesim.cli import show  # noqa: PLC0415
+    from kubesim.twin.calibrate_user_mode import calibrate_user_mode, write_user_mode_cost_set  # noqa: PLC0415
+
+    with show.steps() as on_step:
+        found = calibrate_user_mode(base, is_quick=quick, on_step=on_step)
+    write_user_mode_cost_set(found, out)
+    if as_json:
+        typer.echo(json.dumps(show.user_mode_as_json(found, out), indent=2))
+    else:
+        show.user_mode_calibration(found)
         show.written(out)
 
 

@@ -211,7 +211,9 @@ def read_configuration(path: Path) -> KubeProxyConfiguration:
     if isinstance(document.data, dict) and document.data.get("kind") == "ConfigMap":
         document = _inside(document)
     if document.data is None:
-        raise InputError(f"{document.place} is empty: a KubeProxyConfiguration is wanted")
+        raise InputError(
+            f"{document.place} is empty: a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) is wanted"
+        )
     return validate(KubeProxyConfiguration, document)
 
 
