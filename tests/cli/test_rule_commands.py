@@ -116,6 +116,17 @@ def test_outcomes_are_shown_to_people() -> None:
     assert "rejected by filter/FORWARD" in outcome.stdout
 
 
+def test_addresses_in_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    dump.write_text(
+        "*nat\n-A PREROUTING -d fd00:96::7/128 -p tcp -j DNAT --to-destination [fd00:100:1::5]:8080\nCOMMIT\n"
+        '*filter\n-A FORWARD -m comment --comment "not [red]this[/red]" -j DROP\nCOMMIT\n'
+    )
+    shown = call("trace", "--rules", str(dump), "--src", "fd00::9", "--dst", "fd00:96::7", "--dport", "80").stdout
+    assert "[fd00:100:1::5]:8080" in shown
+    assert "not [red]this[/red]" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
