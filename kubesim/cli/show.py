@@ -161,7 +161,7 @@ def compared(found: Iterable[Compared], cost_set: str) -> None:
             format_ns(one.predicted_ns),
             f"{one.error_ratio:+.1%}",
         )
-    _OUT.print(f"one datagram from socket to socket, predicted by cost set [bold]{escape(cost_set)}[/bold]")
+    _OUT.print(f"one packet from socket to socket, predicted by cost set [bold]{escape(cost_set)}[/bold]")
     _OUT.print(table)
 
 

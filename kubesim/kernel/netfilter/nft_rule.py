@@ -288,7 +288,7 @@ def _masquerade(cursor: Cursor) -> Target:
 
 def _redirect(cursor: Cursor) -> Target:
     words = _nat_words(cursor)
-    port = words[words.index("to") + 1].lstrip(":") if "to" in words[:-1] else ""
+    port = words[words.index("to") + 1].lstrip(":").partition("-")[0] if "to" in words[:-1] else ""
     return Redirect(int(port) if port.isdecimal() and int(port) <= 0xFFFF else None, " ".join(words))
 
 
