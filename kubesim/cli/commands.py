@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kubesim.cli.rule_commands import rules, trace_dump
+from kubesim.cli.rule_commands import refuse_other_options, rules, trace_dump
 from kubesim.cli.twin_commands import calibrate, twin
 from kubesim.cli.validate_command import validate
 from kubesim.errors import InputError, Interrupted
@@ -87,6 +87,7 @@ _DUMP = "With --rules"
 
 @app.command()
 def trace(
+    context: typer.Context,
     scenario: Annotated[
         Path | None, typer.Argument(metavar="SCENARIO.yaml", help="the scenario file", show_default=False)
     ] = None,
@@ -107,7 +108,12 @@ def trace(
     settings: SetOption = None,
     dumps: Annotated[
         list[Path] | None,
-        typer.Option("--rules", metavar="DUMP", help="what `iptables-save` printed", rich_help_panel=_DUMP),
+        typer.Option(
+            "--rules",
+            metavar="DUMP",
+            help="what `iptables-save`, `nft list ruleset`, `ipvsadm -Sn` or `ipset save` printed; may be repeated",
+            rich_help_panel=_DUMP,
+        ),
     ] = None,
     src: Annotated[str | None, typer.Option(metavar="IP", help="source address", rich_help_panel=_DUMP)] = None,
     dst: Annotated[str | None, typer.Option(metavar="IP", help="destination address", rich_help_panel=_DUMP)] = None,
@@ -140,6 +146,7 @@ def trace(
     With `--rules DUMP` no scenario is needed: one packet is walked through a real node's rules, with every outcome.
     JSON: `outcomes[]` with `to`, `verdict`, `probability`, `masquerade`, `rules_tested`.
     """
+    refuse_other_options(context, "--rules" if dumps else "a scenario")
     if dumps:
         trace_dump(
             dumps,

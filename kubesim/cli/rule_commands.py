@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kubesim.errors import InputError, did_you_mean
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def rules(
@@ -47,7 +49,6 @@ def rules(
     `ipvsadm -Sn`, `ipset save`.
     """
     from kubesim.cli import show  # noqa: PLC0415 - heavy imports wait until a command needs them
-    from kubesim.errors import InputError  # noqa: PLC0415
     from kubesim.scenario.node_rules import node_rules  # noqa: PLC0415
 
     files = [*(manifests or ()), *(more or ())]
@@ -60,6 +61,32 @@ def rules(
     )
     show.notices(found.notices)
     typer.echo(found.text, nl=False)
+
+
+_ONLY: Mapping[str, Mapping[str, str]] = {
+    "--rules": {
+        "src": "--src", "dst": "--dst", "dport": "--dport", "hook": "--hook", "in_interface": "--in-interface",
+        "out_interface": "--out-interface", "local": "--local",
+    },
+    "a scenario": {
+        "scenario": "SCENARIO.yaml", "source": "--from", "target": "--to", "size": "--bytes", "settings": "--set",
+    },
+}  # fmt: skip
+"""What goes with only one of the two things that ``trace`` follows packets through."""
+
+
+def refuse_other_options(context: typer.Context, chosen: str) -> None:
+    """Refuse what goes only with what was not chosen."""
+    for other, options in _ONLY.items():
+        for parameter, option in options.items():
+            source = context.get_parameter_source(parameter)
+            if (
+                other != chosen
+                and source is not None
+                and source.name == "COMMANDLINE"
+                and context.params[parameter] is not None
+            ):
+                raise InputError(f"{option} goes with {other}, not with {chosen}")
 
 
 def trace_dump(
@@ -76,7 +103,6 @@ def trace_dump(
 ) -> None:
     """Walk one packet through the rules of dumps, and print every outcome."""
     from kubesim.cli import show  # noqa: PLC0415
-    from kubesim.errors import InputError, did_you_mean  # noqa: PLC0415
     from kubesim.kernel.netfilter.hooks import Hook  # noqa: PLC0415
     from kubesim.kernel.rule_dumps import read_dumps  # noqa: PLC0415
     from kubesim.kernel.rule_trace import Flow, trace_rules  # noqa: PLC0415
@@ -85,6 +111,9 @@ def trace_dump(
         raise InputError("--rules needs --src, --dst and --dport too")
     if hook not in ("PREROUTING", "OUTPUT"):
         raise InputError(f"--hook: there is no {hook!r}: {did_you_mean(hook, ('PREROUTING', 'OUTPUT'))}")
+    for address in local or ():
+        if (":" in address) is not (":" in source):
+            raise InputError(f"--local: {address} is of another family than --src {source}")
     read = read_dumps(dumps, is_ipv6=":" in source)
     flow = Flow(source, destination, protocol, port, Hook(hook), *devices)
     found = trace_rules(flow, read.install, local)

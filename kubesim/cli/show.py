@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import TableSpec, level_text
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 _WIDTH_OF_A_PIPE = 140
 
-_OUT = Console(highlight=False)
-_ERROR = Console(stderr=True, highlight=False)
+_OUT = Console(highlight=False, emoji=False)  # `:100:` is a part of an address here
+_ERROR = Console(stderr=True, highlight=False, emoji=False)
 if not _OUT.is_terminal:
     _OUT.width = _WIDTH_OF_A_PIPE
 
@@ -72,9 +73,11 @@ def run(result: Result) -> None:
     summary = result.summary
     table = _table("measure", "value")
     for name, value in summary.items():
-        table.add_row(_label(name), format_measure(name, float(value)))
+        _add(table, _label(name), format_measure(name, float(value)))
     scenario = result.scenario
-    _OUT.print(f"[bold]{scenario.name}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}")
+    _OUT.print(
+        f"[bold]{escape(scenario.name)}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}"
+    )
     _OUT.print(table)
     for reason, flows in result.planned.refusals.items():
         _OUT.print(f"[red]{counted(flows, 'connection')} got nowhere:[/red] {escape(reason)}", soft_wrap=True)
@@ -84,7 +87,7 @@ def run(result: Result) -> None:
 def trace(found: TraceResult) -> None:
     """Every packet's hops."""
     for packet in found.packets:
-        _OUT.print(f"\n[bold]{packet.kind.replace('_', ' ')}[/bold]  {packet.sent}", soft_wrap=True)
+        _OUT.print(f"\n[bold]{packet.kind.replace('_', ' ')}[/bold]  {escape(packet.sent)}", soft_wrap=True)
         _OUT.print(_hops(packet))
         _OUT.print(_ending(packet), soft_wrap=True)
 
@@ -96,11 +99,11 @@ def outcomes(found: Iterable[Outcome]) -> None:
     for one in found:
         tested = ", ".join(f"{count} {place}" for place, count in one.rules_tested.items())
         source = "masqueraded" if one.is_masqueraded else "kept"
-        table.add_row(one.to, f"{one.probability:.4g}", one.verdict, source, tested)
+        _add(table, one.to, f"{one.probability:.4g}", one.verdict, source, tested)
         reasons += [one.reason] if one.reason else []
     _OUT.print(table)
     for reason in dict.fromkeys(reasons):
-        _OUT.print(f"[red]got nowhere:[/red] {reason}", soft_wrap=True)
+        _OUT.print(f"[red]got nowhere:[/red] {escape(reason)}", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -120,7 +123,7 @@ def progress(total: int, name: str) -> Iterator[Callable[[int], None]]:
         TextColumn("left"),
     )
     bar = Progress(*columns, console=_ERROR)
-    task = bar.add_task(name, total=total)
+    task = bar.add_task(escape(name), total=total)
 
     def advance(finished: int) -> None:
         bar.start()
@@ -140,16 +143,17 @@ def steps() -> Iterator[Callable[[str], None]]:
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=_ERROR, transient=True
     ) as bar:
         task = bar.add_task("")
-        yield lambda what: bar.update(task, description=what)
+        yield lambda what: bar.update(task, description=escape(what))
 
 
 def compared(found: Iterable[Compared], cost_set: str) -> None:
     """Each way of a twin, measured and predicted."""
     table = _table("service", "to", "bytes", "connection", "rules", "best decile", "median", "predicted", "error")
     for one in found:
-        table.add_row(
+        _add(
+            table,
             one.way.service,
-            escape(one.server),
+            one.server,
             str(one.way.payload_bytes),
             "new" if one.way.is_new else "established",
             f"{one.rules:,}",
@@ -167,11 +171,13 @@ def calibration(found: Calibration) -> None:
     table = _table("way not used in the fit", "best decile", "predicted", "error")
     for one in found.held_out:
         predicted = format_ns(found.fit.predict_ns(one.hops, found.base))
-        table.add_row(one.way.name, format_ns(one.timing.best_ns), predicted, f"{found.error(one):+.1%}")
+        _add(table, one.way.name, format_ns(one.timing.best_ns), predicted, f"{found.error(one):+.1%}")
     _OUT.print(table)
     within = found.share_within(0.1, found.held_out)
     speed = found.fit.speed
-    _OUT.print(f"{within:.0%} of them within 10 %; this machine takes {speed:.2f} times what {found.base.name} says")
+    _OUT.print(
+        f"{within:.0%} of them within 10 %; this machine takes {speed:.2f} times what {escape(found.base.name)} says"
+    )
 
 
 def calibration_as_json(found: Calibration, path: Path) -> dict[str, Any]:
@@ -255,29 +261,30 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
 
 def _filled(spec: TableSpec, title: str, names: list[str], values: pd.DataFrame) -> Table:
     """The table of such values; what a row has in common with the one above is not said again."""
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, title=_plain(title), title_justify="left", title_style="bold", pad_edge=False)
     for factor in spec.rows:
-        table.add_column(factor.rpartition(".")[2].replace("_", " "))
+        table.add_column(escape(factor.rpartition(".")[2].replace("_", " ")))
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     before: tuple[Any, ...] = ()
     for levels, row in values.iterrows():
         now = levels if isinstance(levels, tuple) else (levels,)
         shown = [
             "" if before[: place + 1] == now[: place + 1] else level_text(level) for place, level in enumerate(now)
         ]
-        table.add_row(*shown, *(format_measure(spec.value, float(value)) for value in row))
+        _add(table, *shown, *(format_measure(spec.value, float(value)) for value in row))
         before = now
     return table
 
 
 def costs(found: Iterable[Evidence], cost_set: str) -> None:
     """The numbers behind a scenario, by kind of evidence."""
-    _OUT.print(f"cost set [bold]{cost_set}[/bold], weakest evidence first", soft_wrap=True)
+    _OUT.print(f"cost set [bold]{escape(cost_set)}[/bold], weakest evidence first", soft_wrap=True)
     for kind, numbers in groupby(found, key=lambda one: one.kind):
         table = _table("operation", "number", "value", "share of time", "source", title=str(kind.value))
         for one in numbers:
-            table.add_row(
+            _add(
+                table,
                 one.operation,
                 one.number,
                 f"{one.value:g}",
@@ -293,11 +300,14 @@ def _operations(result: Result) -> None:
         return
     table = _table("operation", "CPU time per transaction", "share")
     for row in cpu.head(_OPERATIONS_SHOWN).itertuples():
-        table.add_row(str(row.operation), format_ns(float(str(row.ns_per_transaction))), f"{float(str(row.share)):.1%}")
+        _add(table, str(row.operation), format_ns(float(str(row.ns_per_transaction))), f"{float(str(row.share)):.1%}")
     rest = cpu.iloc[_OPERATIONS_SHOWN:]
     if len(rest):
-        table.add_row(
-            f"{len(rest)} others", format_ns(float(rest["ns_per_transaction"].sum())), f"{rest['share'].sum():.1%}"
+        _add(
+            table,
+            f"{len(rest)} others",
+            format_ns(float(rest["ns_per_transaction"].sum())),
+            f"{rest['share'].sum():.1%}",
         )
     _OUT.print(table)
 
@@ -307,8 +317,13 @@ def _hops(packet: TracedPacket) -> Table:
     before = ""
     for one in packet.hops:
         hop = one.hop
-        table.add_row(
-            hop.host if hop.host != before else "", hop.operation, f"{hop.items:,}", hop.at, format_ns(one.cost_ns)
+        _add(
+            table,
+            hop.host if hop.host != before else "",
+            hop.operation,
+            f"{hop.items:,}",
+            hop.at,
+            format_ns(one.cost_ns),
         )
         before = hop.host
     return table
@@ -324,13 +339,13 @@ def _ending(packet: TracedPacket) -> str:
     arrived = packet.path.packet
     wakeups = format_ns(packet.wakeups * packet.core_wakeup_ns)
     return (
-        f"delivered to [bold]{packet.delivered_to}[/bold], {arrived.destination}:{arrived.destination_port}, "
+        f"delivered to [bold]{escape(packet.delivered_to)}[/bold], {arrived.destination}:{arrived.destination_port}, "
         f"from {arrived.source}:{arrived.source_port}\n{cost}; idle cores would add {wakeups}"
     )
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, title=_plain(title), title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
         is_text = column in (
             "measure",
@@ -347,6 +362,15 @@ def _table(*columns: str, title: str | None = None) -> Table:
         )
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of plain text: brackets in it are no markup."""
+    table.add_row(*map(Text, cells))
+
+
+def _plain(title: str | None) -> str | None:
+    return None if title is None else escape(title)
 
 
 def _label(name: str) -> str:

@@ -6,6 +6,7 @@ The host is nothing but rules: a device the packet comes in by, and one that all
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ SOURCE_PORT = 40_000
 MOST_OUTCOMES = 20_000
 _MTU = 65_535
 _LOOPBACKS = ("127.0.0.1", "::1")
+_DEVICE = re.compile(r"[^\s/]{1,15}")
+_UNKNOWN = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - an address of the host's that is not known
+"""What stands for the host's address where none is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ class Outcome:
     Parameters
     ----------
     to
-        ``address:port`` it is sent to in the end.
+        ``address:port`` it is sent to in the end; ``local:port`` where that is an address of the host's that is not
+        known.
     verdict
         ``ACCEPT``, ``DROP`` or ``REJECT``.
     probability
@@ -130,10 +135,11 @@ def trace_rules(
     Raises
     ------
     InputError
-        If an address is none, source and destination are of different families, or there are too many outcomes.
+        If an address or device is none, addresses are of different families, or there are too many outcomes.
     """
-    _check(flow)
-    known = {*_LOOPBACKS, *(local_addresses or ())}
+    flow = _checked(flow)
+    own = [_address("local", text) for text in local_addresses or ()]
+    known = {*_LOOPBACKS, *(address for address in own if _version(address) == _version(flow.source))}
     if flow.hook is Hook.OUTPUT:
         known.add(flow.source)
     found = _Tracer(flow, install, known).all_paths()
@@ -145,17 +151,31 @@ def trace_rules(
     return RuleTrace(_merged(_outcome(*one) for one in found), is_assumed)
 
 
-def _check(flow: Flow) -> None:
-    families = []
-    for name, text in (("src", flow.source), ("dst", flow.destination)):
-        try:
-            families.append(ipaddress.ip_address(text).version)
-        except ValueError:
-            raise InputError(f"{name}: {text!r} is not an address") from None
-    if len(set(families)) > 1:
-        raise InputError(f"src {flow.source} and dst {flow.destination} are of different families")
+def _checked(flow: Flow) -> Flow:
+    """The packet with its addresses as rules write them."""
+    source, destination = _address("src", flow.source), _address("dst", flow.destination)
+    if _version(source) != _version(destination):
+        raise InputError(f"src {source} and dst {destination} are of different families")
     if flow.protocol not in TRANSPORT_HEADER_BYTES:
         raise InputError(f"proto: {flow.protocol!r} is none of {', '.join(TRANSPORT_HEADER_BYTES)}")
+    for name, device in (("in-interface", flow.in_device), ("out-interface", flow.out_device)):
+        if not _DEVICE.fullmatch(device):
+            raise InputError(f"{name}: {device!r} is no name of a device: 1 to 15 signs without blanks are")
+    return replace(flow, source=source, destination=destination)
+
+
+def _address(name: str, text: str) -> str:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        raise InputError(f"{name}: {text!r} is not an address") from None
+    if "%" in text:
+        raise InputError(f"{name}: {text!r} has a zone: give the address alone")
+    return str(found)
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
 
 
 class _Uplink(Device):
@@ -224,7 +244,8 @@ class _Tracer:
         for text in sorted(self._local):
             root.add_address(uplink if text not in _LOOPBACKS else root.loopback, text)
         if not uplink.addresses:
-            uplink.addresses.append("::" if ":" in flow.source else "0.0.0.0")  # noqa: S104 - it stands for the host's
+            for name in dict.fromkeys((flow.in_device, flow.out_device)):
+                root.add_address(root.devices[name], _UNKNOWN[_version(flow.source)])
         root.routes.add(Route(Prefix("::/0" if ":" in flow.destination else "0.0.0.0/0"), uplink))
         self._install(root)
         return root
@@ -255,6 +276,8 @@ def _merged(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
 def _outcome(path: Path, probability: float) -> Outcome:
     packet = path.packet
     destination = f"[{packet.destination}]" if ":" in packet.destination else packet.destination
+    if packet.destination in _UNKNOWN.values():
+        destination = "local"
     tested: dict[str, int] = {}
     for (_, place), count in path.rules_tested.items():
         tested[place] = tested.get(place, 0) + count

@@ -80,6 +80,7 @@ class ServiceProxy(Protocol):
 
 __all__ = [
     "Family",
+    "HasNotices",
     "KubeProxyConfiguration",
     "PartialSyncs",
     "RuleUpdate",
@@ -96,6 +97,15 @@ class PartialSyncs(Protocol):
 
     def sync(self, node: Node, before: Any, family: Family, /, *, is_partial: bool) -> str:
         """What the sync after a change hands to the kernel's tool; ``before`` is the proxy of the cluster as it was."""
+
+
+@runtime_checkable
+class HasNotices(Protocol):
+    """A proxy that has something to say to people about what it wrote."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know, one line each."""
 
 
 def proxy_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""Rules read from real nodes: what ``iptables-save`` printed there, in place of those a proxy would write."""
+"""Rules read from real nodes: what iptables-save, nft, ipvsadm and ipset printed there, in place of a proxy's."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ class Plugin:
             if paths not in self._read:
                 self._read[paths] = read_dumps(paths)
             self._read[paths].install(namespace)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What of the dumps read so far is not modelled."""
+        return tuple(dict.fromkeys(notice for read in self._read.values() for notice in read.notices))
 
     def text(self, _node: Node, _form: str, _family: Family) -> str:
         """Say nothing: the dump is there already."""

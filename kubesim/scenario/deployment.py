@@ -14,6 +14,7 @@ from kubesim.kernel.namespace import Host, Namespace
 from kubesim.kernel.nic import Ethernet, Nic
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
+from kubesim.proxy import HasNotices
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node, Pod
@@ -67,6 +68,11 @@ class Deployment:
         self._hosts: dict[str, Host] = {}
         self._nodes_by_address = {node.address: node for node in cluster.nodes}
         self._ethernet = Ethernet(gateway=str(self._network[1]), find=self._plug_in)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know of the cluster, and of what its proxy wrote so far."""
+        return (*self.cluster.notices, *(self.proxy.notices if isinstance(self.proxy, HasNotices) else ()))
 
     def host(self, name: str) -> Host:
         """The machine of a node, built when first asked for."""

@@ -74,7 +74,7 @@ def _run(scenario: Scenario) -> Result:
     planned = make_plan(messages, classes, stations, streams)
     trace = ENGINES[scenario.engine](planned.plan)
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
-    notices = (*deployment.cluster.notices, reuse, notice_of_refusal(len(messages.flows), planned))
+    notices = (*deployment.notices, reuse, notice_of_refusal(len(messages.flows), planned))
     said = tuple(notice for notice in notices if notice is not None)
     update = _update_cost(scenario, deployment.cluster, costs)
     return Result(scenario, provenance(scenario), said, messages, classes, planned, trace, update)

@@ -169,7 +169,7 @@ def trace(
     costs = costs_of(scenario)
     tracer = _Tracer(deployment, costs, payload_bytes)
     packets = tracer.follow(source, target, protocol)
-    return TraceResult(provenance(scenario), deployment.cluster.notices, source, target, packets)
+    return TraceResult(provenance(scenario), deployment.notices, source, target, packets)
 
 
 class _Tracer:

@@ -14,6 +14,8 @@ from kubesim.errors import InputError
 KERNEL = Path(__file__).parents[1] / "kernel"
 EVERY, FOREIGN = str(KERNEL / "every-feature.yaml"), str(KERNEL / "foreign.iptables-save")
 
+WALK = ("--rules", FOREIGN, "--src", "1.2.3.4", "--dst", "1.2.3.4", "--dport", "1")
+
 
 def call(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
@@ -121,6 +123,43 @@ def test_outcomes_are_shown_to_people() -> None:
     assert "rejected by filter/FORWARD" in outcome.stdout
 
 
+@pytest.mark.parametrize(("words", "to"), [((), "local:15006"), (("--hook", "OUTPUT"), "127.0.0.1:15001")])
+def test_packets_redirected_to_a_node_without_known_addresses(words: tuple[str, ...], to: str, tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    dump.write_text(
+        "*nat\n-A PREROUTING -p tcp -j REDIRECT --to-ports 15006\n-A OUTPUT -p tcp -j REDIRECT --to-ports 15001\nCOMMIT\n"
+        "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n"
+    )
+    flow = ("--src", "10.0.0.1", "--dst", "10.0.0.2", "--dport", "80", "--in-interface", "eth1", *words, "--json")
+    (way,) = json.loads(call("trace", "--rules", str(dump), *flow).stdout)["outcomes"]
+    assert (way["to"], way["verdict"]) == (to, "ACCEPT")
+
+
+def test_a_scenario_says_what_of_its_dumps_is_not_modelled(tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    dump.write_text("*filter\n-A FORWARD -m owner --uid-owner 0 -j DROP\nCOMMIT\n")
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(
+        "name: dumped\ncluster: {nodes: 2, services: 1, endpoints: 2, endpoint_nodes: [node-2]}\ncni: flannel-vxlan\n"
+        f"proxy: {{name: dump, rules: {dump}}}\n"
+        "traffic: {workload: tcp_rr, clients_on: [node-1], transactions: 40}\n"
+    )
+    outcome = call("run", str(scenario))
+    assert outcome.exception is None, outcome.exception
+    assert "1 owner" in outcome.stderr
+
+
+def test_addresses_in_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    dump.write_text(
+        "*nat\n-A PREROUTING -d fd00:96::7/128 -p tcp -j DNAT --to-destination [fd00:100:1::5]:8080\nCOMMIT\n"
+        '*filter\n-A FORWARD -m comment --comment "not [red]this[/red]" -j DROP\nCOMMIT\n'
+    )
+    shown = call("trace", "--rules", str(dump), "--src", "fd00::9", "--dst", "fd00:96::7", "--dport", "80").stdout
+    assert "[fd00:100:1::5]:8080" in shown
+    assert "not [red]this[/red]" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -138,6 +177,14 @@ def test_outcomes_are_shown_to_people() -> None:
         (("--rules", EVERY, "--src", "1.2.3.4", "--dst", "1.2.3.4", "--dport", "1"), "line 2: "),
         (("--rules", "nowhere", "--src", "1.2.3.4", "--dst", "1.2.3.4", "--dport", "1"), "cannot read nowhere"),
         ((), "trace needs a scenario with --from and --to, or --rules"),
+        ((*WALK, "--local", "foo"), "local: 'foo' is not an address"),
+        ((*WALK, "--local", "::5"), "--local: ::5 is of another family than --src 1.2.3.4"),
+        ((*WALK, "--in-interface", ""), "in-interface: '' is no name of a device"),
+        (("--rules", FOREIGN, "--src", "fe80::1", "--dst", "fe80::1%eth0", "--dport", "1"), "has a zone"),
+        ((*WALK, "scenario.yaml"), "SCENARIO.yaml goes with a scenario, not with --rules"),
+        ((*WALK, "--from", "a"), "--from goes with a scenario, not with --rules"),
+        ((*WALK, "--set", "proxy=ipvs"), "--set goes with a scenario, not with --rules"),
+        (("scenario.yaml", "--src", "1.1.1.1"), "--src goes with --rules, not with a scenario"),
     ],
 )
 def test_wrong_words_are_told_in_one_line(words: tuple[str, ...], message: str) -> None:

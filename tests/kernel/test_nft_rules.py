@@ -11,6 +11,7 @@ from kubesim.kernel.netfilter.chain import Chain
 from kubesim.kernel.netfilter.conntrack import Connection
 from kubesim.kernel.netfilter.nft_matches import Unmodelled
 from kubesim.kernel.netfilter.nft_rule import parse_nft_rule
+from kubesim.kernel.netfilter.nft_ruleset import read_nft
 from kubesim.kernel.netfilter.nft_sets import NftSet
 from kubesim.kernel.netfilter.nft_tokens import NftSyntaxError
 from kubesim.kernel.netfilter.rule import Probe
@@ -29,6 +30,8 @@ from kubesim.kernel.netfilter.targets import (
 )
 from kubesim.kernel.netfilter.traversal import State, Traversal
 from kubesim.kernel.packet import Packet
+from kubesim.kernel.rule_dumps import RuleDumps
+from kubesim.kernel.rule_trace import Flow, trace_rules
 
 ROOT = Host("node").root
 ROOT.add_address(ROOT.loopback, "192.168.0.2")
@@ -295,3 +298,76 @@ def test_what_is_no_rule(text: str, message: str) -> None:
         parse_nft_rule(text, SETS.get)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+MAPS = """table ip t {
+ map m { type inet_service : ipv4_addr . inet_service; elements = { 80 : 10.0.0.2 . 8080, 81 : 10.0.0.3 . 8081 }
+ }
+ map one { type ipv4_addr : ipv4_addr; elements = { 5.5.5.5 : 10.0.0.9 }
+ }
+ map marks { type ipv4_addr : mark; elements = { 5.5.5.6 : 7 }
+ }
+ chain pre { type nat hook prerouting priority dstnat; policy accept;
+  ip daddr 5.5.5.5 tcp dport 99 dnat to ip daddr map @one
+  ip daddr 6.6.6.6 dnat ip to tcp dport map @m comment "by port"
+  ip daddr 7.7.7.7 dnat ip addr . port to jhash ip saddr mod 2 seed 0x1 map { 0 : 10.0.0.2 . 80, 1 : 10.0.0.3 . 81 }
+  ip daddr 8.8.8.8 dnat to numgen inc mod 2 map { 0 : 10.0.0.2, 1 : 10.0.0.3 } persistent
+  ip daddr 5.5.5.6 dnat to ip daddr map @marks
+ }
+ chain f { type filter hook forward priority 0; policy drop;
+  ct status & dnat == dnat accept
+ }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("destination", "port", "to"),
+    [
+        ("5.5.5.5", 99, {"10.0.0.9:99": 1.0}),
+        ("6.6.6.6", 81, {"10.0.0.3:8081": 1.0}),
+        ("7.7.7.7", 1, {"10.0.0.2:80": 0.5, "10.0.0.3:81": 0.5}),
+        ("8.8.8.8", 1, {"10.0.0.2:1": 0.5, "10.0.0.3:1": 0.5}),
+    ],
+)
+def test_destinations_are_looked_up_in_maps(destination: str, port: int, to: dict[str, float]) -> None:
+    found = trace_rules(
+        Flow("1.1.1.1", destination, "tcp", port), RuleDumps(nftables=[read_nft(MAPS, "dump")]).install
+    ).outcomes
+    assert {one.to: one.probability for one in found} == to
+    assert {one.verdict for one in found} == {"ACCEPT"}
+
+
+@pytest.mark.parametrize(("destination", "port"), [("6.6.6.6", 82), ("5.5.5.6", 1)])
+def test_what_is_in_no_map_is_not_translated(destination: str, port: int) -> None:
+    rules = read_nft(MAPS, "dump")
+    (found,) = trace_rules(Flow("1.1.1.1", destination, "tcp", port), RuleDumps(nftables=[rules]).install).outcomes
+    assert (found.to, found.verdict) == (f"{destination}:{port}", "DROP")
+    assert rules.unmodelled() == {"dnat to a map": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_syn"),
+    [
+        ("tcp flags & (fin | syn | rst | ack) == syn drop", True),
+        ("tcp flags syn / fin,syn,rst,ack drop", True),
+        ("tcp flags & 0x17 == 0x2 drop", True),
+        ("tcp flags & (fin|syn|rst|ack) != syn drop", False),
+        ("tcp flags & ack drop", False),
+        ("tcp flags syn drop", True),
+        ("tcp flags { syn, rst } drop", True),
+        ("tcp flags != syn counter drop", False),
+    ],
+)
+def test_flags_of_tcp_are_compared(text: str, is_syn: bool) -> None:
+    for is_opening in (True, False):
+        (found,) = outcomes(text, is_opening=is_opening)
+        assert (found.verdict is not None) is (is_opening is is_syn)
+    (found,) = outcomes(text, protocol="udp")
+    assert found.verdict is None
+
+
+@pytest.mark.parametrize("text", ["counter packets PREROUTING bytes 100 drop", "counter packets 1 bytes { drop"])
+def test_damaged_counters_are_told(text: str) -> None:
+    with pytest.raises(NftSyntaxError, match="is not a number"):
+        parse_nft_rule(text)

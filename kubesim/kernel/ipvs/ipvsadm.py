@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kubesim.errors import InputError
 from kubesim.kernel.ipvs.schedulers import SCHEDULERS, RealServer
 from kubesim.kernel.ipvs.virtual_server import Ipvs, ServiceKey, VirtualService
-from kubesim.kernel.netfilter.option import RuleSyntaxError, number_of
+from kubesim.kernel.netfilter.option import RuleSyntaxError, number_of, numbered_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,7 +132,7 @@ def read_ipvsadm(text: str, place: str) -> list[ServiceRecord]:
         If a line makes no sense, with its number.
     """
     found: dict[str, ServiceRecord] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in numbered_lines(text):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

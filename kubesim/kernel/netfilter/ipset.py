@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from kubesim.errors import InputError, did_you_mean
-from kubesim.kernel.netfilter.option import RuleSyntaxError, number_of
+from kubesim.kernel.netfilter.option import RuleSyntaxError, number_of, numbered_lines
 from kubesim.kernel.netfilter.syntax import tokens_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class IpSet:
         What else it was made with, as ``ipset save`` prints it.
     exceptions
         Those of the entries that say what is not in it (``nomatch``).
+
+    Attributes
+    ----------
+    is_modelled
+        Whether packets can be looked up in it; a set of another type holds none.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class IpSet:
         self.exceptions = exceptions
         self.method, _, dimensions = kind.partition(":")
         self.dimensions = tuple(dimensions.split(","))
-        self._is_looked_at = self.method in ("hash", "bitmap") and set(self.dimensions) <= set(_LOOKED_AT)
+        self.is_modelled = self.method in ("hash", "bitmap") and set(self.dimensions) <= set(_LOOKED_AT)
         self._lengths = _lengths(self) if "net" in self.dimensions else []
 
     def __len__(self) -> int:
@@ -67,7 +72,7 @@ class IpSet:
 
     def contains(self, packet: Packet, directions: tuple[str, ...]) -> bool:
         """Whether the packet is in the set; ``directions`` are ipset's flags, such as ``("dst", "dst", "src")``."""
-        if not self._is_looked_at or len(directions) < len(self.dimensions):
+        if not self.is_modelled or len(directions) < len(self.dimensions):
             return False
         key = self.key(packet, directions)
         return self._contains_range(key) if "net" in self.dimensions else key in self.entries
@@ -168,7 +173,7 @@ def read_ipsets(text: str, place: str) -> dict[str, IpSet]:
         If a line makes no sense, with its number.
     """
     reader = _Reader()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in numbered_lines(text):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue

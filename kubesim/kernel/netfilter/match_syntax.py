@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from kubesim.kernel.netfilter.rule import Header, Match
 
-TRANSPORTS = ("tcp", "udp", "sctp", "udplite", "dccp")
 _SOURCE, _DESTINATION = ("--sport", "--source-port"), ("--dport", "--destination-port")
 _SYN = ("FIN,SYN,RST,ACK", "SYN")
 _HIGHEST_PORT = 65535
@@ -69,7 +68,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Options of the matches that are known, so that one given later than another match's finds its owner."""
 
-_WITHIN_LIMITS = ("limit", "hashlimit", "connlimit")
+LIMITS = ("limit", "hashlimit", "connlimit")
+"""Matches that hold for the packets of a quiet cluster."""
 
 
 def read_match(name: str, options: Sequence[Option], header: Header) -> Match:
@@ -90,7 +90,7 @@ def read_match(name: str, options: Sequence[Option], header: Header) -> Match:
         If an option has a value that makes no sense.
     """
     text = " ".join([f"-m {name}", *(option.text for option in options)])
-    if name in _WITHIN_LIMITS:
+    if name in LIMITS:
         return Always(name, text)
     reader = _READERS.get(name)
     found = None if reader is None else reader(name, {option.name: option for option in options})

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kubesim.kernel.netfilter.nft_fields import (
     FIELDS,
+    FLAG_KINDS,
     Field,
     UnmodelledError,
     Value,
+    flags_of,
     is_in,
     number_of,
     value_of,
 )
 from kubesim.kernel.netfilter.nft_matches import (
     Compare,
+    CompareFlags,
     CompareNumber,
     InNftSet,
     Likely,
@@ -26,13 +30,16 @@ from kubesim.kernel.netfilter.nft_matches import (
 from kubesim.kernel.netfilter.nft_sets import NftSet
 from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError, Token, split_at_commas
 from kubesim.kernel.netfilter.nft_verdicts import read_verdict
-from kubesim.kernel.netfilter.targets import PassOn, Random
+from kubesim.kernel.netfilter.targets import DestinationNat, PassOn, Random
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from kubesim.kernel.netfilter.rule import Match
     from kubesim.kernel.netfilter.targets import Target
+
+ValueReader = Callable[[Cursor], "Target"]
+"""Reads what an element of a map leads to."""
 
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq, "eq": operator.eq, "!=": operator.ne, "ne": operator.ne, "<": operator.lt, "lt": operator.lt,
@@ -128,6 +135,8 @@ class ExpressionReader:
             return None
         if cursor.is_next("map", "set", "("):
             raise UnmodelledError(fields[0].name)
+        if len(fields) == 1 and fields[0].kind in FLAG_KINDS:
+            return self._flags(fields[0])
         change = MarkChange()
         while cursor.is_next(*BIT_OPERATORS):
             if len(fields) > 1 or fields[0].kind != "mark":
@@ -138,6 +147,36 @@ class ExpressionReader:
         if change != MarkChange() or relation not in ("==", "!=", "eq", "ne"):
             return self._number(fields, change, relation)
         return self._comparison(fields, is_inverted=relation in ("!=", "ne"))
+
+    def _flags(self, field: Field) -> Match:
+        """``& MASK == FLAGS``, ``FLAGS / MASK``, or flags of which one has to be set."""
+        cursor = self._cursor
+        if cursor.take_if("&", "and"):
+            mask = self._some_flags(field.kind)
+            if not cursor.is_next("==", "!=", "eq", "ne"):
+                return CompareFlags(field, mask, frozenset(), is_inverted=True)
+            relation = cursor.take("a relation").text
+            return CompareFlags(field, mask, self._some_flags(field.kind), relation in ("!=", "ne"))
+        relation = cursor.take("a relation").text if cursor.is_next("==", "!=", "eq", "ne") else "=="
+        is_inverted = relation in ("!=", "ne")
+        start = cursor.position
+        if not cursor.is_next("{") and not self._set_comes():
+            wanted = self._some_flags(field.kind)
+            if cursor.take_if("/"):
+                return CompareFlags(field, self._some_flags(field.kind), wanted, is_inverted)
+        cursor.position = start
+        return self._comparison((field,), is_inverted=is_inverted)
+
+    def _some_flags(self, kind: str) -> frozenset[str]:
+        """Flags with ``|`` or commas between them, in parentheses or not."""
+        cursor = self._cursor
+        is_open = cursor.take_if("(")
+        found = flags_of(kind, cursor.word(f"a value of kind {kind}"))
+        while cursor.take_if("|", ","):
+            found |= flags_of(kind, cursor.word(f"a value of kind {kind}"))
+        if is_open:
+            cursor.expect(")")
+        return found
 
     def _number(self, fields: tuple[Field, ...], change: MarkChange, relation: str) -> Match:
         (field, *others), kind = fields, fields[0].kind
@@ -151,7 +190,7 @@ class ExpressionReader:
         if self._set_comes():
             return InNftSet(fields, self._named_set(kinds), is_inverted)
         if cursor.take_if("{"):
-            return InNftSet(fields, anonymous_set(cursor.block(), kinds, is_map=False), is_inverted)
+            return InNftSet(fields, anonymous_set(cursor.block(), kinds), is_inverted)
         wanted = [read_key(cursor, kinds)]
         while cursor.take_if(",", "|"):
             wanted.append(read_key(cursor, kinds))
@@ -171,11 +210,56 @@ class ExpressionReader:
             raise NftSyntaxError(f"set {name!r} has keys of {len(found.kinds)} parts, not {len(kinds)}", token.line)
         return found
 
-    def _map(self, kinds: tuple[str, ...]) -> NftSet:
+    def _map(self, kinds: tuple[str, ...], read_value: ValueReader = read_verdict) -> NftSet:
         if self._set_comes():
-            return self._named_set(kinds)
+            found = self._named_set(kinds)
+            if not found.is_map:
+                raise UnmodelledError("map")
+            return found
         self._cursor.expect("{")
-        return anonymous_set(self._cursor.block(), kinds, is_map=True)
+        return anonymous_set(self._cursor.block(), kinds, read_value)
+
+    def read_destination(self) -> Target:
+        """Read what is looked up to find where ``dnat`` sends a packet: ``FIELD map @MAP``, or numbers drawn.
+
+        Raises
+        ------
+        NftSyntaxError
+            If it makes no sense.
+        UnmodelledError
+            If something of it is not modelled.
+        """
+        cursor = self._cursor
+        if cursor.is_next("numgen", "jhash", "symhash"):
+            word = cursor.take("a number").text
+            while not cursor.has_ended() and not cursor.is_next("mod", "map", "vmap"):
+                cursor.take("mod")
+            numbers = self._numbers(word)
+            self._expect_map(word)
+            found = self._map(("number",), read_destination)
+            return Random(tuple(found.verdict((number,)) or PassOn("continue", "") for number in numbers))
+        fields = read_fields(cursor)
+        self._expect_map(fields[0].name)
+        return VerdictMap(fields, self._map(kinds_of(fields), read_destination))
+
+    def _expect_map(self, name: str) -> None:
+        if not self._cursor.take_if("map"):
+            raise UnmodelledError(name)
+
+    def _numbers(self, what: str) -> list[str]:
+        """``mod N [seed S] [offset M]``: the numbers that may come out, all equally likely."""
+        cursor = self._cursor
+        cursor.expect("mod")
+        ways, start = number_of(cursor.word("a number")), 0
+        while cursor.is_next("seed", "offset"):
+            is_offset = cursor.take("an option").text == "offset"
+            number = number_of(cursor.word("a number"))
+            start = number if is_offset else start
+        if not ways:
+            raise NftSyntaxError(f"{what}: mod 0 makes no sense", cursor.line)
+        if ways > _MOST_WAYS:
+            raise UnmodelledError(what)
+        return [str(number) for number in range(start, start + ways)]
 
     def _random(self) -> Match | None:
         """``numgen random mod N``, with ``vmap``, or compared with a number."""
@@ -183,14 +267,9 @@ class ExpressionReader:
         cursor.take("numgen")
         if cursor.word("random or inc") not in ("random", "inc"):
             raise NftSyntaxError("numgen is random or inc", cursor.line)
-        cursor.expect("mod")
-        ways = number_of(cursor.word("a number"))
-        start = number_of(cursor.word("a number")) if cursor.take_if("offset") else 0
-        if not ways:
-            raise NftSyntaxError("numgen: mod 0 makes no sense", cursor.line)
-        if ways > _MOST_WAYS or cursor.is_next("map"):
+        numbers = self._numbers("numgen")
+        if cursor.is_next("map"):
             raise UnmodelledError("numgen")
-        numbers = [str(number) for number in range(start, start + ways)]
         if cursor.take_if("vmap"):
             verdicts = self._map(("number",))
             self.target = Random(tuple(verdicts.verdict((number,)) or PassOn("continue", "") for number in numbers))
@@ -200,7 +279,7 @@ class ExpressionReader:
 
     def _share(self, numbers: Sequence[str], relation: str) -> float:
         if relation in ("==", "!=", "eq", "ne") and self._cursor.take_if("{"):
-            keys = [one.key for one in read_elements(self._cursor.block(), ("number",), is_map=False)]
+            keys = [one.key for one in read_elements(self._cursor.block(), ("number",))]
         else:
             keys = [read_key(self._cursor, ("number",))]
         if relation in ("==", "!=", "eq", "ne"):
@@ -231,16 +310,33 @@ def _read_value(cursor: Cursor, kind: str) -> Value:
         raise NftSyntaxError(str(error), error.line or line) from None
 
 
-def anonymous_set(tokens: Iterable[Token], kinds: Sequence[str], *, is_map: bool) -> NftSet:
-    """What stands in braces in a rule."""
-    found = NftSet("", kinds, is_map=is_map)
-    for element in read_elements(tokens, kinds, is_map=is_map):
+def read_destination(cursor: Cursor) -> Target:
+    """Read where a map sends a packet: ``ADDRESS``, or ``ADDRESS . PORT``.
+
+    Raises
+    ------
+    UnmodelledError
+        If it is something else.
+    """
+    address = value_of("address", cursor.word("an address"))
+    if not isinstance(address, str):
+        raise UnmodelledError("map")
+    port = number_of(cursor.word("a port"), "port") if cursor.take_if(".") else None
+    return DestinationNat(address, port)
+
+
+def anonymous_set(tokens: Iterable[Token], kinds: Sequence[str], read_value: ValueReader | None = None) -> NftSet:
+    """What stands in braces in a rule; a map, if it is said how to read where its elements lead."""
+    found = NftSet("", kinds, is_map=read_value is not None)
+    for element in read_elements(tokens, kinds, read_value):
         found.add(element.key, element.verdict, element.comment)
     return found
 
 
-def read_elements(tokens: Iterable[Token], kinds: Sequence[str], *, is_map: bool) -> list[Element]:
-    """Read what stands in the braces of a set or map.
+def read_elements(
+    tokens: Iterable[Token], kinds: Sequence[str], read_value: ValueReader | None = None
+) -> list[Element]:
+    """Read what stands in the braces of a set, or of a map, whose values are then read too.
 
     Raises
     ------
@@ -249,22 +345,22 @@ def read_elements(tokens: Iterable[Token], kinds: Sequence[str], *, is_map: bool
     UnmodelledError
         If a key is a name that is not modelled.
     """
-    return [_element(Cursor(item), kinds, is_map=is_map) for item in split_at_commas(tokens) if not _is_blank(item)]
+    return [_element(Cursor(item), kinds, read_value) for item in split_at_commas(tokens) if not _is_blank(item)]
 
 
 def _is_blank(item: Sequence[Token]) -> bool:
     return all(token.is_sign("\n") for token in item)
 
 
-def _element(cursor: Cursor, kinds: Sequence[str], *, is_map: bool) -> Element:
+def _element(cursor: Cursor, kinds: Sequence[str], read_value: ValueReader | None) -> Element:
     line, comment = cursor.line, ""
     key = None if cursor.take_if("*") else read_key(cursor, kinds)
     while not cursor.has_ended() and not cursor.is_next(":"):
         comment = _element_option(cursor) or comment
     verdict = None
-    if is_map:
+    if read_value is not None:
         cursor.expect(":")
-        verdict = read_verdict(cursor)
+        verdict = read_value(cursor)
     while not cursor.has_ended():
         comment = _element_option(cursor) or comment
     return Element(key, verdict, comment, line)

@@ -30,6 +30,7 @@ WORDS: Mapping[str, Mapping[str, int]] = {
         "unreachable": 7, "prohibit": 8,
     },
     "family": {"ipv4": 2, "ipv6": 10},
+    "flags": {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ecn": 64, "cwr": 128},
 }  # fmt: skip
 """Words for values, and the numbers that ``nft -n`` prints in their place."""
 
@@ -46,6 +47,10 @@ _HIGHEST = {"port": 0xFFFF, "mark": 0xFFFFFFFF, "number": 0xFFFFFFFF}
 _NUMBER = re.compile(r"0x[0-9A-Fa-f]{1,8}|[1-9]\d{0,9}|0")
 _NAME = re.compile(r"[A-Za-z][\w.+/-]*")
 _ADDRESS_CHARACTERS = re.compile(r"[0-9A-Fa-f.:]+")
+
+
+FLAG_KINDS = ("status", "flags")
+"""Kinds of which a packet may have several values at once."""
 
 
 class UnmodelledError(Exception):
@@ -72,8 +77,8 @@ class Field:
     name
         As nft prints it.
     kind
-        What its values are: ``address``, ``protocol``, ``port``, ``mark``, ``state``, ``status``, ``device``, ``type``
-        or ``family``.
+        What its values are: ``address``, ``protocol``, ``port``, ``mark``, ``state``, ``status``, ``device``, ``type``,
+        ``family`` or ``flags``.
     get
         Its value for a packet; None where the packet has none, so that nothing matches.
     """
@@ -135,6 +140,13 @@ def _ct_status(probe: Probe, _state: State) -> str:
     return ",".join(name for name, is_set in flags.items() if is_set)
 
 
+def _tcp_flags(probe: Probe, _state: State) -> str | None:
+    packet = probe.packet
+    if packet.protocol != "tcp":
+        return None
+    return "syn" if packet.is_opening else "ack"
+
+
 def _in_device(probe: Probe, _state: State) -> str | None:
     return probe.in_device
 
@@ -156,6 +168,7 @@ def _fields() -> dict[tuple[str, ...], Field]:
         Field("meta nfproto", "family", _family),
         Field("ct state", "state", _ct_state),
         Field("ct status", "status", _ct_status),
+        Field("tcp flags", "flags", _tcp_flags),
         Field("fib saddr type", "type", _address_type("source")),
         Field("fib daddr type", "type", _address_type("destination")),
     ]
@@ -177,7 +190,7 @@ FIELDS = _fields()
 KINDS_OF_TYPES = {
     "ipv4_addr": "address", "ipv6_addr": "address", "inet_proto": "protocol", "inet_service": "port", "mark": "mark",
     "ifname": "device", "iface_index": "device", "ct_state": "state", "ct_status": "status", "fib_addrtype": "type",
-    "nf_proto": "family",
+    "nf_proto": "family", "tcp_flag": "flags",
 }  # fmt: skip
 """What values of a set's declared types are."""
 
@@ -287,7 +300,22 @@ _READERS: Mapping[str, Callable[[str, str], Value]] = {
     "status": _read_word,
     "type": _read_word,
     "family": _read_word,
+    "flags": _read_word,
 }
+
+
+def flags_of(kind: str, text: str) -> frozenset[str]:
+    """The flags that a word or a number stands for.
+
+    Raises
+    ------
+    NftSyntaxError
+        If it is neither.
+    """
+    if _NUMBER.fullmatch(text):
+        number = int(text, 0)
+        return frozenset(word for word, bit in WORDS[kind].items() if number & bit)
+    return frozenset((str(_read_word(kind, text)),))
 
 
 def is_in(value: str, kind: str, wanted: Value) -> bool:
@@ -297,7 +325,7 @@ def is_in(value: str, kind: str, wanted: Value) -> bool:
         return wanted.first <= number <= wanted.last
     if kind == "device" and wanted.endswith("*"):
         return value.startswith(wanted[:-1])
-    if kind == "status":
+    if kind in FLAG_KINDS:
         return wanted in value.split(",")
     return value == wanted
 

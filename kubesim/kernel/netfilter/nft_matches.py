@@ -55,6 +55,24 @@ class CompareNumber:
 
 
 @dataclass(slots=True)
+class CompareFlags:
+    """``FIELD & (FLAG | FLAG) == FLAG``: of some flags just these are set."""
+
+    operation: ClassVar[str] = ""
+    field: Field
+    mask: frozenset[str]
+    wanted: frozenset[str]
+    is_inverted: bool = False
+
+    def probability(self, probe: Probe, state: State) -> float:
+        """Compare."""
+        value = self.field.get(probe, state)
+        if not isinstance(value, str):
+            return 0.0
+        return float((self.mask.intersection(value.split(",")) == self.wanted) is not self.is_inverted)
+
+
+@dataclass(slots=True)
 class InNftSet:
     """``FIELD . FIELD @SET``, or ``{ … }`` in place of a set with a name."""
 

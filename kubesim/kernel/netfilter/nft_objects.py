@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kubesim.errors import did_you_mean
 from kubesim.kernel.netfilter.hooks import Hook
-from kubesim.kernel.netfilter.nft_expressions import Element, read_elements, read_fields
+from kubesim.kernel.netfilter.nft_expressions import Element, ValueReader, read_destination, read_elements, read_fields
 from kubesim.kernel.netfilter.nft_fields import KINDS_OF_TYPES, UnmodelledError
 from kubesim.kernel.netfilter.nft_sets import NftSet
 from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError, Token, statements, tokens_of
+from kubesim.kernel.netfilter.nft_verdicts import read_verdict
 from kubesim.kernel.netfilter.targets import Goto, Jump
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ class NftChainText:
 
 @dataclass(slots=True)
 class NftSetText:
-    """A set or map, the line it is declared in, and the lines in which its elements first name a chain."""
+    """A set or map, the line it is declared in, how its values are read, and the lines that first name a chain."""
 
     members: NftSet
     line: int
+    read_value: ValueReader | None = None
     lines_of_chains: dict[str, int | None] = field(default_factory=dict)
 
 
@@ -177,7 +179,7 @@ class _ObjectReader:
             table = self._existing(cursor)
             members = _existing(table.sets, cursor, "set").members
             cursor.expect("{")
-            for element in _elements(members, cursor.block(), is_map=False):
+            for element in _elements(members, cursor.block(), None):
                 members.remove(element.key)
         else:
             raise NftSyntaxError(
@@ -295,16 +297,17 @@ def _known(cursor: Cursor, what: str, known: Iterable[str]) -> str:
 def _set(name: str, inner: list[list[Token]], kind: Token) -> NftSetText:
     """Read what a set or map is, and its elements."""
     kinds: tuple[str, ...] = ()
-    is_map, is_dynamic = kind.text == "map", False
+    read_value: ValueReader | None = read_verdict if kind.text == "map" else None
+    is_dynamic = False
     elements: list[Token] | None = None
     for statement in inner:
         cursor = Cursor(statement)
         first = cursor.take("a property")
         if first.is_sign("type", "typeof"):
             kinds = _kinds(cursor, first)
-            if is_map and not cursor.has_ended():
+            if read_value is not None and not cursor.has_ended():
                 cursor.expect(":")
-                is_map = cursor.is_next("verdict")
+                read_value = _reader_of_values(cursor, first)
         elif first.is_sign("flags"):
             is_dynamic = any(token.text in ("dynamic", "timeout") for token in cursor.rest())
         elif first.is_sign("elements"):
@@ -316,14 +319,21 @@ def _set(name: str, inner: list[list[Token]], kind: Token) -> NftSetText:
             raise NftSyntaxError(message, first.line)
     if not kinds:
         raise NftSyntaxError(f"{kind.text} {name!r} does not say of what type it is", kind.line)
-    found = NftSetText(NftSet(name, kinds, is_map=is_map, is_dynamic=is_dynamic), kind.line)
-    if elements is not None and (is_map or kind.text == "set"):
+    found = NftSetText(NftSet(name, kinds, is_map=read_value is not None, is_dynamic=is_dynamic), kind.line, read_value)
+    if elements is not None and (read_value is not None or kind.text == "set"):
         _add_elements(found, elements)
     return found
 
 
 _PROPERTIES = ("type", "typeof", "flags", "elements", "timeout", "gc-interval", "size", "policy", "auto-merge",
                "comment", "counter", "quota", "limit")  # fmt: skip
+
+
+def _reader_of_values(cursor: Cursor, first: Token) -> ValueReader | None:
+    """How to read values of a map's type; None for those that lead to nothing modelled."""
+    if cursor.is_next("verdict"):
+        return read_verdict
+    return read_destination if _kinds(cursor, first) in (("address",), ("address", "port")) else None
 
 
 def _kinds(cursor: Cursor, first: Token) -> tuple[str, ...]:
@@ -344,16 +354,16 @@ def _kinds(cursor: Cursor, first: Token) -> tuple[str, ...]:
 
 def _add_elements(given: NftSetText, tokens: list[Token]) -> None:
     members = given.members
-    for element in _elements(members, tokens, is_map=members.is_map):
+    for element in _elements(members, tokens, given.read_value):
         members.add(element.key, element.verdict, element.comment)
         if isinstance(element.verdict, Jump | Goto):
             given.lines_of_chains.setdefault(element.verdict.chain, element.line)
 
 
-def _elements(members: NftSet, tokens: list[Token], *, is_map: bool) -> list[Element]:
+def _elements(members: NftSet, tokens: list[Token], read_value: ValueReader | None) -> list[Element]:
     line = tokens[0].line if tokens else None
     try:
-        return read_elements(tokens, members.kinds, is_map=is_map)
+        return read_elements(tokens, members.kinds, read_value)
     except UnmodelledError as error:
         raise NftSyntaxError(
             f"{str(error)!r} is a name where a number is needed: list rules with nft -n", line

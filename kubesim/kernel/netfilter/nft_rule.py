@@ -89,6 +89,8 @@ class _RuleReader:
         cursor, token = self._cursor, self._cursor.peek()
         if token.is_sign(*VERDICTS):
             return read_verdict(cursor)
+        if token.is_sign("dnat", "snat"):
+            return self._address_translation()
         if not token.is_quoted and token.text in _TARGETS:
             cursor.take("a target")
             return _TARGETS[token.text](cursor)
@@ -99,6 +101,33 @@ class _RuleReader:
             return self._expression()
         hint = did_you_mean(token.text, _STARTERS)
         raise NftSyntaxError(f"{token.text!r} begins no expression: {hint}", token.line)
+
+    def _address_translation(self) -> Target | None:
+        """``dnat [ip] to ADDRESS[:PORT] [options]`` and ``snat``; what is not modelled is kept by name."""
+        cursor, start = self._cursor, self._cursor.position
+        word = cursor.take("a target").text
+        cursor.take_if("ip", "ip6")
+        if cursor.take_if("addr"):
+            cursor.expect(".")
+            cursor.expect("port")
+        cursor.expect("to")
+        is_looked_up = cursor.is_next(*_SELECTORS)
+        try:
+            if is_looked_up and word == "dnat":
+                target = ExpressionReader(cursor, self._find_set).read_destination()
+                _nat_options(cursor)
+            else:
+                target = _nat_target(cursor, word)
+            if cursor.has_ended() or cursor.is_next("comment"):
+                return target
+        except UnmodelledError:
+            pass
+        cursor.position = start
+        words = []
+        while not cursor.has_ended() and not cursor.is_next("comment"):
+            words.append(_written(cursor.take("a word")))
+        self._matches.append(Unmodelled(f"{word} to {'a map' if is_looked_up else words[-1]}", " ".join(words)))
+        return None
 
     def _expression(self) -> Target | None:
         """Take an expression; one that is not modelled is kept by name."""
@@ -164,7 +193,9 @@ class _RuleReader:
             cursor.word("a name")
             return
         while cursor.take_if("packets", "bytes"):
-            number_of(cursor.word("a number"))
+            token = cursor.take("a number")
+            if not token.text.isdecimal():
+                raise NftSyntaxError(f"{token.text!r} is not a number", token.line)
 
     def _updates_sources(self) -> bool:
         """Take ``@SET { ip saddr }`` if it comes; whether it did."""
@@ -227,35 +258,24 @@ def _reject(cursor: Cursor) -> Target:
     return Reject("-".join(word for word in words if word != "type"))
 
 
-def _destination_nat(cursor: Cursor) -> Target:
-    address, port, text = _nat_address(cursor)
-    return DestinationNat(address, port, text)
-
-
-def _source_nat(cursor: Cursor) -> Target:
-    address, _, text = _nat_address(cursor)
-    return SourceNat(address, text)
-
-
-def _nat_address(cursor: Cursor) -> tuple[str, int | None, str]:
-    """``[ip] to ADDRESS[:PORT] [options]``: the first address and port, and all of it as text."""
-    cursor.take_if("ip", "ip6")
-    cursor.expect("to")
+def _nat_target(cursor: Cursor, word: str) -> Target:
+    """``ADDRESS[:PORT] [options]``: the first address and port, and all of it as text."""
     token = cursor.peek()
-    words = [cursor.word("an address")]
-    while cursor.is_next(":", *_NAT_OPTIONS, ","):
-        words.append(cursor.take("an option").text)
-        if words[-1] == ":":
-            words.append(cursor.word("a port"))
-    address, port = _split_address(words[0], token.line)
-    if address is None or (not cursor.has_ended() and not cursor.is_next("comment")):
-        cursor.rest()
-        return "", None, " ".join(words)
-    return address, port, words[0]
+    text = cursor.word("an address")
+    if cursor.take_if(":"):
+        text += f":{cursor.word('a port')}"
+    address, port = _split_address(text, token.line)
+    _nat_options(cursor)
+    return DestinationNat(address, port, text) if word == "dnat" else SourceNat(address, text)
 
 
-def _split_address(text: str, line: int) -> tuple[str | None, int | None]:
-    """The first address and port of ``10.0.0.1-10.0.0.9:80-90`` or ``[fd00::1]:80``; None for what is looked up."""
+def _nat_options(cursor: Cursor) -> None:
+    while cursor.is_next(*_NAT_OPTIONS, ","):
+        cursor.take("an option")
+
+
+def _split_address(text: str, line: int) -> tuple[str, int | None]:
+    """The first address and port of ``10.0.0.1-10.0.0.9:80-90`` or ``[fd00::1]:80``."""
     if text.startswith("["):
         address, _, port = text[1:].partition("]")
         port = port.removeprefix(":")
@@ -267,8 +287,6 @@ def _split_address(text: str, line: int) -> tuple[str | None, int | None]:
     try:
         number = number_of(port.partition("-")[0], "port") if port else None
         found = _checked_address(address) if address else ""
-    except UnmodelledError:
-        return None, None
     except NftSyntaxError as error:
         raise NftSyntaxError(str(error), line) from None
     return found, number
@@ -288,7 +306,7 @@ def _masquerade(cursor: Cursor) -> Target:
 
 def _redirect(cursor: Cursor) -> Target:
     words = _nat_words(cursor)
-    port = words[words.index("to") + 1].lstrip(":") if "to" in words[:-1] else ""
+    port = words[words.index("to") + 1].lstrip(":").partition("-")[0] if "to" in words[:-1] else ""
     return Redirect(int(port) if port.isdecimal() and int(port) <= 0xFFFF else None, " ".join(words))
 
 
@@ -309,8 +327,6 @@ def _nat_words(cursor: Cursor) -> list[str]:
 
 _TARGETS: Mapping[str, Callable[[Cursor], Target]] = {
     "reject": _reject,
-    "dnat": _destination_nat,
-    "snat": _source_nat,
     "masquerade": _masquerade,
     "redirect": _redirect,
 }

@@ -14,7 +14,7 @@ from kubesim.kernel.netfilter.nft_objects import NftBase, NftTableText, read_obj
 from kubesim.kernel.netfilter.nft_rule import read_rule
 from kubesim.kernel.netfilter.nft_tokens import Cursor, NftSyntaxError
 from kubesim.kernel.netfilter.nftables import NftTable
-from kubesim.kernel.netfilter.targets import Goto, Jump, Random
+from kubesim.kernel.netfilter.targets import DestinationNat, Goto, Jump, Random, Redirect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +99,11 @@ class NftRuleSet:
             for match in rule.matches
             if isinstance(match, Unmodelled)
         )
+
+    def ranges(self) -> list[str]:
+        """Destinations of which a translation picks one, as they are written."""
+        targets = (rule.target for table in self.tables.values() for _, rule in table.rules())
+        return [one.text for one in targets if isinstance(one, DestinationNat | Redirect) and one.is_range]
 
 
 def read_nft(text: str, place: str) -> NftRuleSet:

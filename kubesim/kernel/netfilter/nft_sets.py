@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kubesim.kernel.netfilter.nft_fields import Interval, Value, is_in
+from kubesim.kernel.netfilter.nft_fields import FLAG_KINDS, Interval, Value, is_in
 from kubesim.kernel.netfilter.nft_verdicts import verdict_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def key_text(key: Sequence[str]) -> str:
 
 
 class NftSet:
-    """A set, or a map to verdicts.
+    """A set, or a map to verdicts or to destinations of a translation.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class NftSet:
         What is in it, by the text of the key; in a map with the verdict, which may be text until it is met. Shared,
         not copied.
     is_map
-        Whether it leads to verdicts.
+        Whether it leads to verdicts or destinations.
     is_dynamic
         Whether packets add to it: what they added belongs to the namespace.
     """
@@ -121,4 +121,4 @@ class NftSet:
 def _is_wide(part: Value, kind: str) -> bool:
     if isinstance(part, Interval):
         return True
-    return kind == "status" or (kind == "device" and part.endswith("*"))
+    return kind in FLAG_KINDS or (kind == "device" and part.endswith("*"))

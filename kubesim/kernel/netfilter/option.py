@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class RuleSyntaxError(InputError):
@@ -76,6 +79,12 @@ def number_of(text: str, what: str) -> int:
     if not 0 <= number <= 0xFFFFFFFF:
         raise RuleSyntaxError(f"{what}: {text!r} does not fit 32 bits")
     return number
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a dump, from 1: the tools end them with a newline, and other separators may stand in a comment."""
+    for number, line in enumerate(text.split("\n"), 1):
+        yield number, line.removesuffix("\r")
 
 
 def value_and_mask(option: Option) -> tuple[int, int]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.kernel.netfilter.chain import Chain
 from kubesim.kernel.netfilter.iptables import HOOKS, LEGACY_RULE, Table
-from kubesim.kernel.netfilter.matches import UnknownMatch
-from kubesim.kernel.netfilter.option import RuleSyntaxError
+from kubesim.kernel.netfilter.match_syntax import LIMITS
+from kubesim.kernel.netfilter.matches import Always, InSet, UnknownMatch
+from kubesim.kernel.netfilter.option import RuleSyntaxError, numbered_lines
 from kubesim.kernel.netfilter.syntax import parse_rule
-from kubesim.kernel.netfilter.targets import Goto, Jump, PassOn
+from kubesim.kernel.netfilter.targets import DestinationNat, Goto, Jump, PassOn, Redirect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kubesim.kernel.namespace import Namespace
-    from kubesim.kernel.netfilter.rule import Rule
+    from kubesim.kernel.netfilter.rule import Match, Rule
 
 _SAVE_ORDER = ("raw", "mangle", "nat", "filter", "security")
 _POLICIES = ("ACCEPT", "DROP", "-")
@@ -122,10 +123,19 @@ class RuleSet:
         """Names of matches and targets that are not modelled, and how many rules have them."""
         found: Counter[str] = Counter()
         for _, _, rule in self.rules():
-            found.update(match.name for match in rule.matches if isinstance(match, UnknownMatch))
+            found.update(match.name for match in rule.matches if _is_unmodelled(match))
             if isinstance(rule.target, PassOn) and not rule.target.is_known:
                 found[rule.target.name] += 1
         return found
+
+    def ranges(self) -> list[str]:
+        """Destinations of which a translation picks one, as they are written."""
+        targets = (rule.target for _, _, rule in self.rules())
+        return [one.text for one in targets if isinstance(one, DestinationNat | Redirect) and one.is_range]
+
+    def set_names(self) -> set[str]:
+        """Names of the IP sets that rules look packets up in."""
+        return {match.name for _, _, rule in self.rules() for match in rule.matches if isinstance(match, InSet)}
 
     def install(self, namespace: Namespace, rule_operation: str = LEGACY_RULE) -> None:
         """Put the tables into a namespace, in place of those it has.
@@ -164,7 +174,7 @@ class _Restore:
 
     def run(self, text: str) -> None:
         """Apply all lines."""
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in numbered_lines(text):
             stripped = line.strip()
             if not stripped or stripped.startswith("#"):
                 continue
@@ -230,6 +240,10 @@ class _Restore:
         if name not in chains:
             raise RuleSyntaxError(f"there is no chain {name!r}: {did_you_mean(name, chains)}")
         return chains[name]
+
+
+def _is_unmodelled(match: Match) -> TypeGuard[Always | UnknownMatch]:
+    return isinstance(match, UnknownMatch) or (isinstance(match, Always) and match.name in LIMITS)
 
 
 def _shortened(line: str, most: int = 40) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +58,15 @@ class Reject(_Final):
         return f"-j REJECT --reject-with {self.reject_with}"
 
 
+_RANGE = re.compile(r"[0-9A-Fa-f\]]-[\[0-9A-Fa-f:]")
+
+
+def _is_range(text: str) -> bool:
+    """Whether a destination as written is a range; options follow it behind a blank."""
+    place = next((word for word in text.split() if word[0] != "-" and word != "to"), "")
+    return _RANGE.search(place) is not None
+
+
 @dataclass(slots=True)
 class DestinationNat(_Final):
     """``-j DNAT --to-destination ADDRESS:PORT``; of a range of addresses or ports the first is taken.
@@ -68,6 +78,11 @@ class DestinationNat(_Final):
     port: int | None
     text: str = ""
 
+    @property
+    def is_range(self) -> bool:
+        """Whether it is one of several addresses or ports that are written."""
+        return _is_range(self.text)
+
     def save(self) -> str:
         """As iptables-save prints it."""
         if self.text:
@@ -78,10 +93,15 @@ class DestinationNat(_Final):
 
 @dataclass(slots=True)
 class Redirect(_Final):
-    """``-j REDIRECT --to-ports PORT``: to this host itself."""
+    """``-j REDIRECT --to-ports PORT``: to this host itself; of a range of ports the first is taken."""
 
     port: int | None
     text: str = ""
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it is one of several ports that are written."""
+        return _is_range(self.text)
 
     def save(self) -> str:
         """As iptables-save prints it."""
