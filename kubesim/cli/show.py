@@ -349,6 +349,11 @@ def _table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         is_text = column in (
             "measure",
+            "price",
+            "ratio in the one kernel",
+            "way not used in the fit",
+            "service",
+            "connection",
             "operation",
             "node",
             "at",
@@ -357,8 +362,6 @@ def _table(*columns: str, title: str | None = None) -> Table:
             "what",
             "to",
             "verdict",
-            "service",
-            "way not used in the fit",
         )
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table
