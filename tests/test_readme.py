@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from kubesim.proxy import proxy_names
 from kubesim.scenario import run
 from kubesim.scenario.spec import scenario_from
 from kubesim.workload import workload_names
+from tests.netns import require
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -49,6 +51,22 @@ def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     outcome = CliRunner().invoke(app, words)
     assert outcome.exception is None, outcome.output
     assert outcome.output
+
+
+ROOT_S = "sudo .venv/bin/kubesim "
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces")
+def test_commands_of_root_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("ip", "sysctl", "iptables-legacy-restore", "iptables-nft-restore", "nft")
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith(ROOT_S)]
+    assert len(lines) == 3
+    for line in lines:
+        outcome = CliRunner().invoke(app, shlex.split(line.removeprefix(ROOT_S)))
+        assert outcome.exception is None, outcome.output
 
 
 def test_python_runs(capsys: pytest.CaptureFixture[str]) -> None:

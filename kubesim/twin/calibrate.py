@@ -29,6 +29,7 @@ SMALL_BYTES, LARGE_BYTES = 64, 1372
 """A datagram that fits into any cache line or two, and one that just fits through VXLAN with its own headers."""
 
 _ROUNDS, _QUICK_ROUNDS = 40, 12
+_STEPS = {"iptables_rule": (3000, 10_000), "iptables_nft_rule": (3000,)}
 _CNIS = ("calico-bgp", "flannel-host-gw", "flannel-vxlan")
 
 
@@ -81,12 +82,25 @@ def calibrate(
         If this host cannot make twins.
     """
     remove_leftovers()
-    base_set = load_cost_set(base)
+    base_set = _with_steps(load_cost_set(base))
     rounds = _QUICK_ROUNDS if is_quick else _ROUNDS
     sizes = (SMALL_BYTES, LARGE_BYTES)
     fitted = Measurement(_designed(is_quick=is_quick), sizes=sizes).run(rounds, on_step)
     held_out = Measurement(_others(is_quick=is_quick), ("first", "last"), (SMALL_BYTES, 700)).run(rounds, on_step)
     return Calibration(fit(fitted, base_set), fitted, held_out, base_set)
+
+
+def _with_steps(base: CostSet) -> CostSet:
+    """The set with more steps for rules, of the same price at first: long chains leave one cache after the other."""
+    operations = dict(base.operations)
+    for name, steps in _STEPS.items():
+        known = base.operation(name)
+        items = list(known.ns_per_item)
+        for above in steps:
+            if items and above > items[-1].above:
+                items.append(items[-1].model_copy(update={"above": above}))
+        operations[name] = known.model_copy(update={"ns_per_item": items})
+    return base.model_copy(update={"operations": operations})
 
 
 def _scenario(cni: str, proxy: Any, services: int = 1, endpoints: int = 1, node: str = "node-2") -> Scenario:
@@ -110,10 +124,11 @@ def _designed(*, is_quick: bool) -> dict[str, Scenario]:
         for services in (1, 1000):
             found[f"{cni}, iptables, {services} Services"] = _scenario(cni, "iptables", services)
         found[f"{cni}, nftables, 100 Services"] = _scenario(cni, "nftables", 100)
-    for services in (5000,) if is_quick else (3000, 5000, 10_000, 20_000):
+    for services in (3000, 10_000) if is_quick else (300, 2000, 3000, 5000, 10_000, 20_000):
         found[f"calico-bgp, iptables, {services} Services"] = _scenario("calico-bgp", "iptables", services)
-    for services in (1000,) if is_quick else (1000, 3000):
-        proxy = {"name": "iptables", "backend": "nft"}
+    proxy = {"name": "iptables", "backend": "nft"}
+    found["flannel-vxlan, iptables-nft, 1 Service"] = _scenario("flannel-vxlan", proxy, 1)
+    for services in (1000,) if is_quick else (100, 1000, 3000):
         found[f"calico-bgp, iptables-nft, {services} Services"] = _scenario("calico-bgp", proxy, services)
     if not is_quick:
         found["calico-bgp, iptables, 50 endpoints"] = _scenario("calico-bgp", "iptables", 1, 50)
