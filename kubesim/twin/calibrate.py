@@ -15,6 +15,7 @@ import yaml
 from kubesim.cost import DEFAULT_COST_SET, load_cost_set
 from kubesim.files import write_text
 from kubesim.scenario import Scenario
+from kubesim.twin.bursts import processor
 from kubesim.twin.cases import Measurement
 from kubesim.twin.fit import Fit, fit
 from kubesim.twin.names import remove_leftovers
@@ -203,6 +204,4 @@ def machine_name() -> str:
         text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
         text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    model = found[1].strip() if found else platform.machine()
-    return f"{model}{', virtual' if re.search(r'^flags.* hypervisor', text, re.MULTILINE) else ''}"
+    return f"{processor(text)}{', virtual' if re.search(r'^flags.* hypervisor', text, re.MULTILINE) else ''}"
