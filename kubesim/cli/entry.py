@@ -38,7 +38,7 @@ def run_command() -> int:
 
 def _in_one_line(error: typer.BadParameter) -> str:
     """What the parser says, as other errors are said; where it knows no better, with where there is help."""
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     lowered = message[:1].lower() + message[1:]
     if error.ctx is None or lowered.endswith(("?", ")")):
         return lowered

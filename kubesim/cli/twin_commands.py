@@ -148,4 +148,4 @@ def _need_pyroute2() -> None:
     try:
         import pyroute2  # noqa: F401, PLC0415
     except ImportError:
-        raise InputError("not installed: pyroute2: pip install 'kubesim[twin]'") from None
+        raise InputError("not installed: pyroute2, of the extra 'twin': uv sync --frozen --extra twin") from None

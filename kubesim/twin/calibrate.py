@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from kubesim.cost import DEFAULT_COST_SET, load_cost_set
 from kubesim.files import write_text
 from kubesim.scenario import Scenario
 from kubesim.twin.bursts import processor
 from kubesim.twin.cases import Measurement
+from kubesim.twin.cost_file import About, cost_file
 from kubesim.twin.fit import Fit, fit
 from kubesim.twin.names import remove_leftovers
 
@@ -175,22 +175,15 @@ def cost_set_text(found: Calibration, name: str) -> str:
         if key in measured
     }
     within = found.share_within(0.1, found.held_out)
-    header = [
-        f"# Measured by `kubesim calibrate` on {today}: datagrams through {len(found.fitted)} ways of twins in network",
-        "# namespaces, best decile, solved by non-negative least squares over the walks' own counts. Operations that",
-        f"# always come together are split as in {found.base.name}. Uncertainties are standard errors over values.",
-        f"# Of {len(found.held_out)} other ways {within:.0%} were predicted within 10 %. What is not here is taken",
-        "# from the set that this one extends.",
+    comments = [
+        f"Measured by `kubesim calibrate` on {today}: datagrams through {len(found.fitted)} ways of twins in network",
+        "namespaces, best decile, solved by non-negative least squares over the walks' own counts. Operations that",
+        f"always come together are split as in {found.base.name}. Uncertainties are standard errors over values.",
+        f"Of {len(found.held_out)} other ways {within:.0%} were predicted within 10 %. What is not here is taken",
+        "from the set that this one extends.",
     ]
-    about = {
-        "name": name,
-        "title": f"Measured on {machine}, Linux {kernel}; cards, wires, TCP and IPVS from {found.base.name}",
-        "machine": machine,
-        "kernel": kernel,
-        "extends": found.base.name,
-    }
-    body = yaml.safe_dump({**about, "operations": operations}, sort_keys=False, allow_unicode=True, width=120)
-    return "\n".join([*header, "", body])
+    title = f"Measured on {machine}, Linux {kernel}; cards, wires, TCP and IPVS from {found.base.name}"
+    return cost_file(comments, About(name, title, machine, kernel, found.base.name), operations)
 
 
 def write_cost_set(found: Calibration, path: Path) -> None:

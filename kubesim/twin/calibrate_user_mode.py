@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from kubesim.cost import DEFAULT_COST_SET, load_cost_set
 from kubesim.files import write_text
 from kubesim.twin.bursts import designs, measure, measure_in_user_mode, processor
+from kubesim.twin.cost_file import About, cost_file
 from kubesim.twin.operations import summarise
 from kubesim.twin.realise import check_host
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kubesim.cost import CostSet
-    from kubesim.twin.operations import Estimate
+    from kubesim.twin.cost_file import About, cost_file
+from kubesim.twin.operations import Estimate
 
 _ROUNDS, _QUICK_ROUNDS = 40, 8
 _HOST_ROUNDS = 6
@@ -112,17 +112,13 @@ def user_mode_cost_set_text(found: UserModeCalibration, name: str) -> str:
         else:
             steps = [step for step in written.get(field, []) if step["above"] < above]
             written[field] = [*steps, {"above": above, "value": value, "kind": "measured", "source": source}]
-    header = [f"# {key:45} {estimate.value:8.2f}" for key, estimate in found.ratios.items()]
+    compared = [f"{key:45} {estimate.value:8.2f}" for key, estimate in found.ratios.items()]
     machine = processor(Path("/proc/cpuinfo").read_text("utf-8"))
-    about = {
-        "name": name,
-        "title": f"IPVS on {machine}, timed in a user-mode kernel; all else from {found.base.name}",
-        "machine": machine,
-        "kernel": f"{found.kernel}, user mode",
-        "extends": found.base.name,
-    }
-    body = yaml.safe_dump({**about, "operations": operations}, sort_keys=False, allow_unicode=True, width=120)
-    return "\n".join(["# Ratios in the one kernel, of what each takes more than plain routing:", *header, "", body])
+    title = f"IPVS on {machine}, timed in a user-mode kernel; all else from {found.base.name}"
+    about = About(name, title, machine, f"{found.kernel}, user mode", found.base.name)
+    return cost_file(
+        ["Ratios in the one kernel, of what each takes more than plain routing:", *compared], about, operations
+    )
 
 
 def write_user_mode_cost_set(found: UserModeCalibration, path: Path) -> None:
