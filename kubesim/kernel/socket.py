@@ -19,6 +19,9 @@ SEND, RECEIVE = "syscall_send", "syscall_receive"
 CONNECT, ACCEPT, CLOSE = "syscall_connect", "syscall_accept", "syscall_close"
 """System calls that make and remove TCP sockets: they cost far more than sending."""
 
+FIRST_SEND = "udp_first_send"
+"""What the first datagram of a UDP socket takes more; TCP's is in :data:`CONNECT`."""
+
 
 def send(
     namespace: Namespace,
@@ -62,6 +65,8 @@ def send(
     else:
         walk.context = Context.SOFTIRQ
     walk.pay(f"{packet.protocol}_send", at=namespace.name)
+    if packet.is_opening and packet.protocol == "udp":
+        walk.pay(FIRST_SEND, at=namespace.name)
     walk.defer(ip.send, walk, packet, namespace)
     return walk.run(packet)
 

@@ -14,20 +14,22 @@ from kubesim.twin.names import run_prefix
 from kubesim.twin.probe import Probe, Timing
 from kubesim.twin.realise import Twin
 from kubesim.twin.segments import Segments
+from kubesim.twin.steps import quietly
 from kubesim.twin.transport import source_ports
 from kubesim.twin.wires import twin_deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from kubesim.cluster import Endpoint, Pod, Service
     from kubesim.kernel.walk import Hop, Path
     from kubesim.scenario import Scenario
     from kubesim.scenario.deployment import Deployment
+    from kubesim.twin.steps import OnStep
     from kubesim.twin.transport import Transport
 
 _SOURCE_PORT = 61_000
-_SAMPLES_AT_A_TIME = 25
+_SAMPLES_AT_A_TIME = 10
 _OF_RAW_SOCKETS = {"tcp_send": "udp_send", "tcp_receive": "udp_receive"}
 
 
@@ -83,39 +85,49 @@ class Measured:
     @property
     def hops(self) -> tuple[Hop, ...]:
         """Its operations by the walk; segments are sent by raw sockets, which do a datagram's work."""
-        return tuple(
-            one._replace(operation=_OF_RAW_SOCKETS.get(one.operation, one.operation)) for one in self.path.hops
-        )
+        hops = [one._replace(operation=_OF_RAW_SOCKETS.get(one.operation, one.operation)) for one in self.path.hops]
+        first = [one._replace(operation=socket.FIRST_SEND) for one in self.path.hops if one.operation == "tcp_send"]
+        return (*hops, *(first if self.way.is_new else []))
 
 
-class Measurement:
-    """Twins of some scenarios side by side, and probes through all of them that take turns.
+@dataclass(frozen=True)
+class Case:
+    """A twin, and the ways through it.
 
     Parameters
     ----------
-    scenarios
-        By what they are called.
+    name
+        What the twin is called.
+    scenario
+        What is built.
     services
-        Names or positions (``first``, ``middle``, ``last``) of Services that are sent to, by scenario.
+        Names or positions (``first``, ``middle``, ``last``) of Services that are sent to.
     sizes
         Payloads in bytes.
     client
         The pod that sends, by its own or its owner's name; otherwise the first client of the scenario's traffic.
     """
 
-    def __init__(
-        self,
-        scenarios: dict[str, Scenario],
-        services: Sequence[str] = ("last",),
-        sizes: Sequence[int] = (64,),
-        client: str | None = None,
-    ) -> None:
-        self._settings = [
-            _Setting(name, scenario, services, sizes, f"{run_prefix()}-{number}", client)
-            for number, (name, scenario) in enumerate(scenarios.items())
-        ]
+    name: str
+    scenario: Scenario
+    services: Sequence[str] = ("last",)
+    sizes: Sequence[int] = (64,)
+    client: str | None = None
 
-    def run(self, rounds: int, on_step: Callable[[str], None] = lambda _what: None) -> list[Measured]:
+
+class Measurement:
+    """Twins side by side, and probes through all of them that take turns.
+
+    Parameters
+    ----------
+    cases
+        What is built and measured.
+    """
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._settings = [_Setting(case, f"{run_prefix()}-{number}") for number, case in enumerate(cases)]
+
+    def run(self, rounds: int, on_step: OnStep = quietly) -> list[Measured]:
         """Build the twins, measure and take everything down again.
 
         Parameters
@@ -123,15 +135,16 @@ class Measurement:
         rounds
             How often each probe has its turn.
         on_step
-            Called with what is being done.
+            Told what is being done.
         """
+        total = len(self._settings) + rounds
         try:
-            for setting in self._settings:
-                on_step(f"building {setting.name}")
+            for number, setting in enumerate(self._settings):
+                on_step(f"building {setting.case.name}", number / total)
                 setting.up()
             probes = [probe for setting in self._settings for probe in setting.probes]
             for number in range(rounds):
-                on_step(f"measuring, round {number + 1} of {rounds}")
+                on_step(f"measuring, round {number + 1} of {rounds}", (len(self._settings) + number) / total)
                 for setting in self._settings:
                     setting.announce()
                 for probe in probes:
@@ -145,19 +158,11 @@ class Measurement:
 class _Setting:
     """One twin and the ways through it."""
 
-    def __init__(
-        self,
-        name: str,
-        scenario: Scenario,
-        services: Sequence[str],
-        sizes: Sequence[int],
-        prefix: str,
-        client: str | None,
-    ) -> None:
-        self.name = name
-        self._deployment = twin_deployment(scenario)
-        self._client = _client(self._deployment, client or scenario.traffic.from_)
-        targets = [_Target(self._deployment, one) for one in services]
+    def __init__(self, case: Case, prefix: str) -> None:
+        self.case = case
+        self._deployment = twin_deployment(case.scenario)
+        self._client = _client(self._deployment, case.client or case.scenario.traffic.from_)
+        targets = [_Target(self._deployment, one) for one in case.services]
         self._targets = list({target.service.full_name: target for target in targets}.values())
         own = [target.service.name for target in self._targets if self._client in target.pods]
         if own:
@@ -167,9 +172,9 @@ class _Setting:
             pods |= {pod.full_name: pod for pod in target.pods}
         self._twin = Twin(self._deployment, pods.values(), prefix)
         self._ways = [
-            (target, Way(name, target.service.name, size, is_new))
+            (target, Way(case.name, target.service.name, size, is_new))
             for target in self._targets
-            for size in sizes
+            for size in case.sizes
             for is_new in (False, True)
         ]
         self._transports: dict[_Target, Transport] = {}

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,21 @@ from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.veth import Veth
 from kubesim.kernel.vxlan import Vxlan
 from kubesim.twin.names import device_name, remove_namespaces
+from kubesim.twin.steps import quietly
 from kubesim.twin.wires import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
 
     from kubesim.cluster import Pod
     from kubesim.kernel.device import Device
     from kubesim.kernel.namespace import Namespace
     from kubesim.scenario.deployment import Deployment
+    from kubesim.twin.steps import OnStep
 
 _VXLAN_ID = 1
-_TOOL_TIMEOUT_S = 300
+_TOOL_TIMEOUT_S = 600
+_SHARE_OF_DEVICES = 0.2
 _PERMANENT = "permanent"
 
 
@@ -58,13 +62,13 @@ class Twin:
         for pod in pods:
             deployment.namespace(pod)
 
-    def up(self, on_step: Callable[[str], None] = lambda _what: None) -> None:
+    def up(self, on_step: OnStep = quietly) -> None:
         """Make everything.
 
         Parameters
         ----------
         on_step
-            Called with what is being made.
+            Told what is being made.
 
         Raises
         ------
@@ -75,13 +79,14 @@ class Twin:
         try:
             with contextlib.ExitStack() as stack:
                 self._make_namespaces(stack)
-                on_step("devices")
+                on_step("devices", 0.0)
                 for step in (self._make_devices, self._configure_devices, self._add_routes):
                     for namespace in self._names:
                         step(namespace)
-            for namespace, name in self._names.items():
-                on_step(f"rules of {name}")
-                self._load_rules(namespace)
+            on_step("rules", _SHARE_OF_DEVICES)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                texts = [loading for namespace in self._names for loading in self._rules(namespace)]
+                list(pool.map(lambda one: run_tool(*one[0], text=one[1]), texts))
         except NetlinkError as error:
             raise InputError(f"the kernel refuses a part of the twin: {error}") from None
 
@@ -221,16 +226,15 @@ class Twin:
         words = [f"{name}={value}" for name, value in settings.items()]
         run_tool("ip", "netns", "exec", self._names[namespace], "sysctl", "-qw", *words)
 
-    def _load_rules(self, namespace: Namespace) -> None:
-        name = self._names[namespace]
-        if namespace.ipvs is not None:
-            raise InputError("this kernel has no ip_vs: the IPVS mode has no twin here")
+    def _rules(self, namespace: Namespace) -> Iterator[tuple[list[str], str]]:
+        """What is to be run in a namespace to load its rules, and what it is to read."""
+        inside = ["ip", "netns", "exec", self._names[namespace]]
         if namespace.tables:
             text = _named_as_here(RuleSet.of(namespace).save(), namespace)
-            run_tool("ip", "netns", "exec", name, f"iptables-{_backend(namespace)}-restore", text=text)
+            yield [*inside, f"iptables-{_backend(namespace)}-restore"], text
         if namespace.nft_tables:
-            text = self._deployment.proxy.text(self._deployment.cluster.node(namespace.host.name), "nft", "ipv4")
-            run_tool("ip", "netns", "exec", name, "nft", "-f", "-", text=text)
+            node = self._deployment.cluster.node(namespace.host.name)
+            yield [*inside, "nft", "-f", "-"], self._deployment.proxy.text(node, "nft", "ipv4")
 
 
 def _backend(namespace: Namespace) -> str:

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kubesim.scenario.simulation import costs_of
-from kubesim.twin.cases import Measurement, Way
+from kubesim.twin.cases import Case, Measurement, Way
 from kubesim.twin.names import UP, remove_leftovers, remove_namespaces
 from kubesim.twin.realise import Twin
+from kubesim.twin.steps import quietly
 from kubesim.twin.wires import twin_deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from kubesim.scenario import Scenario
     from kubesim.twin.probe import Timing
+    from kubesim.twin.steps import OnStep
 
-_ROUNDS = 40
+_ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def compare(
     services: Sequence[str],
     sizes: Sequence[int],
     client: str | None = None,
-    on_step: Callable[[str], None] = lambda _what: None,
+    on_step: OnStep = quietly,
 ) -> list[Compared]:
     """Build a scenario's twin, measure, and hold the times against the simulator's; nothing is left behind.
 
@@ -83,7 +85,7 @@ def compare(
     client
         The pod that sends, by its own or its owner's name; otherwise the first client of the scenario's traffic.
     on_step
-        Called with what is being done.
+        Told what is being done.
 
     Raises
     ------
@@ -93,14 +95,14 @@ def compare(
     remove_leftovers()
     costs = costs_of(scenario)
     found = []
-    for one in Measurement({scenario.name: scenario}, services, sizes, client).run(_ROUNDS, on_step):
+    for one in Measurement([Case(scenario.name, scenario, services, sizes, client)]).run(_ROUNDS, on_step):
         predicted_ns = sum(costs.price_ns(hop.operation, hop.items, hop.size_bytes) for hop in one.hops)
         rules = sum(one.path.rules_tested.values())
         found.append(Compared(one.way, one.server, one.timing, predicted_ns, rules))
     return found
 
 
-def bring_up(scenario: Scenario, on_step: Callable[[str], None] = lambda _what: None) -> dict[str, str]:
+def bring_up(scenario: Scenario, on_step: OnStep = quietly) -> dict[str, str]:
     """Build a scenario's twin and leave it; one that is up already is replaced.
 
     Returns

@@ -1,0 +1,116 @@
+"""Which twins are measured: those that prices are solved from, and others that they are tried on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from kubesim.scenario import Scenario
+from kubesim.twin.cases import Case
+
+SMALL_BYTES, LARGE_BYTES = 64, 1372
+"""A datagram that fits into any cache line or two, and one that just fits through VXLAN with its own headers."""
+
+_SIZES = (SMALL_BYTES, LARGE_BYTES)
+_OTHER_SIZES = (SMALL_BYTES, 700)
+_NODES = {"same node": "node-1", "cross node": "node-2"}
+_CNIS = ("calico-bgp", "flannel-host-gw", "flannel-vxlan")
+_PROXIES: dict[str, Any] = {
+    "iptables": "iptables",
+    "nftables": "nftables",
+    "iptables-nft": {"name": "iptables", "backend": "nft"},
+}
+_SERVICES_OF_GRID = (1, 100, 1000, 5000, 10_000)
+_NFT_RESTORES = 5000
+"""iptables-nft takes minutes to load the rules of more Services than this."""
+
+
+class Extent(StrEnum):
+    """How much is measured."""
+
+    QUICK = "quick"
+    NORMAL = "normal"
+    GRID = "grid"
+
+
+def designed(extent: Extent) -> list[Case]:
+    """Twins that differ in one thing each, so that its price shows."""
+    return [Case(name, scenario, ("last",), _SIZES) for name, scenario in _designed(extent).items()]
+
+
+def held_out(extent: Extent) -> list[Case]:
+    """Twins that the prices are tried on: others in Services, endpoints, place in the chain or size of the datagram."""
+    if extent is Extent.GRID:
+        return [Case(name, scenario, ("first", "middle", "last"), _SIZES) for name, scenario in _grid().items()]
+    return [Case(name, scenario, ("first", "last"), _OTHER_SIZES) for name, scenario in _others(extent).items()]
+
+
+def _designed(extent: Extent) -> dict[str, Scenario]:
+    is_quick = extent is Extent.QUICK
+    found: dict[str, Scenario] = {}
+    for cni in _CNIS:
+        for where, node in _NODES.items():
+            found[f"{cni}, {where}"] = _scenario(cni, "none", nodes=[node])
+            for proxy in ("iptables", "nftables"):
+                found[f"{cni}, {proxy}, 1 Service, {where}"] = _scenario(cni, proxy, nodes=[node])
+        found[f"{cni}, iptables, 1000 Services"] = _scenario(cni, "iptables", 1000)
+        found[f"{cni}, nftables, 100 Services"] = _scenario(cni, "nftables", 100)
+    for cni, (where, node) in zip(_CNIS[1:], _NODES.items(), strict=True):
+        found[f"{cni}, iptables-nft, 1 Service, {where}"] = _scenario(cni, _PROXIES["iptables-nft"], nodes=[node])
+    for services in (3000, 10_000) if is_quick else (300, 2000, 3000, 5000, 10_000, 20_000):
+        found[f"calico-bgp, iptables, {services} Services"] = _scenario("calico-bgp", "iptables", services)
+    for services in (1000,) if is_quick else (100, 1000, 3000):
+        name = f"calico-bgp, iptables-nft, {services} Services"
+        found[name] = _scenario("calico-bgp", _PROXIES["iptables-nft"], services)
+    if not is_quick:
+        found["calico-bgp, iptables, 8 endpoints"] = _scenario("calico-bgp", "iptables", 1, 8)
+        found["calico-bgp, nftables, 1000 Services"] = _scenario("calico-bgp", "nftables", 1000)
+    return found
+
+
+def _others(extent: Extent) -> dict[str, Scenario]:
+    found = {
+        "calico-bgp, iptables, 300 Services of 3": _scenario("calico-bgp", "iptables", 300, 3),
+        "flannel-vxlan, iptables, 300 Services of 2": _scenario("flannel-vxlan", "iptables", 300, 2),
+        "flannel-host-gw, nftables, 1000 Services of 3": _scenario("flannel-host-gw", "nftables", 1000, 3),
+    }
+    if extent is not Extent.QUICK:
+        near = ["node-1"]
+        found["calico-bgp, iptables, 3000 Services, same node"] = _scenario("calico-bgp", "iptables", 3000, 1, near)
+        found["flannel-vxlan, nftables, 300 Services of 2, same node"] = _scenario(
+            "flannel-vxlan", "nftables", 300, 2, near
+        )
+        found["flannel-host-gw, iptables-nft, 500 Services of 3"] = _scenario(
+            "flannel-host-gw", _PROXIES["iptables-nft"], 500, 3
+        )
+    return found
+
+
+def _grid() -> dict[str, Scenario]:
+    """Every CNI plugin with every proxy, from 1 to 10 000 Services of three endpoints on both nodes."""
+    return {
+        f"{cni}, {name}, {services} Services of 3": _scenario(cni, proxy, services, 3, list(_NODES.values()))
+        for cni in _CNIS
+        for name, proxy in _PROXIES.items()
+        for services in _SERVICES_OF_GRID
+        if name != "iptables-nft" or services <= _NFT_RESTORES
+    }
+
+
+def _scenario(
+    cni: str, proxy: Any, services: int = 1, endpoints: int = 1, nodes: list[str] | None = None
+) -> Scenario:
+    """A client on the first node, and endpoints on some, by default on the other one."""
+    return Scenario.model_validate(
+        {
+            "cluster": {
+                "nodes": 2,
+                "services": services,
+                "endpoints": endpoints,
+                "endpoint_nodes": nodes or ["node-2"],
+            },
+            "cni": cni,
+            "proxy": proxy,
+            "traffic": {"workload": "udp_rr", "clients_on": ["node-1"]},
+        }
+    )
