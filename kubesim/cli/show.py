@@ -14,7 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kubesim.twin.calibrate import Calibration
     from kubesim.twin.calibrate_user_mode import UserModeCalibration
     from kubesim.twin.run import Compared
+    from kubesim.twin.steps import OnStep
 
 _WIDTH_OF_A_PIPE = 140
 
@@ -137,13 +138,12 @@ def progress(total: int, name: str) -> Iterator[Callable[[int], None]]:
 
 
 @contextlib.contextmanager
-def steps() -> Iterator[Callable[[str], None]]:
-    """A line on standard error that says what is being done; gives a function to call with each step."""
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=_ERROR, transient=True
-    ) as bar:
-        task = bar.add_task("")
-        yield lambda what: bar.update(task, description=escape(what))
+def steps() -> Iterator[OnStep]:
+    """A bar on standard error that says what is being done; gives a function to call with each step."""
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=_ERROR, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda what, share: bar.update(task, description=escape(what), completed=share)
 
 
 def compared(found: Iterable[Compared], cost_set: str) -> None:

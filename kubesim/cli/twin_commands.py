@@ -101,7 +101,10 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", metavar="COSTS.yaml", help="the cost set to write", show_default=False)],
     base: Annotated[str, typer.Option(help="the cost set that gives what is not measured")] = "published-x86-server",
     kernel: Annotated[Kernel, typer.Option(help="this host's, or Debian's user-mode-linux for IPVS")] = Kernel.HOST,
-    quick: Annotated[bool, typer.Option("--quick", help="half a minute instead of some; less certain")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="half a minute instead of one; less certain")] = False,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="try the prices on each plugin, proxy and size: ten minutes")
+    ] = False,
     as_json: _Json = False,
 ) -> None:
     """Measure this machine's kernel, and write a cost set of it (root; Linux).
@@ -113,14 +116,18 @@ def calibrate(
     from kubesim.cli import show  # noqa: PLC0415
     from kubesim.twin.calibrate import calibrate as measure  # noqa: PLC0415
     from kubesim.twin.calibrate import write_cost_set  # noqa: PLC0415
+    from kubesim.twin.designs import Extent  # noqa: PLC0415
 
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out: {out} is to be a YAML file: a cost set is named by its file")
     if kernel is Kernel.UML:
         _calibrate_user_mode(out, base, quick=quick, as_json=as_json)
         return
+    if quick and grid:
+        raise InputError("--quick and --grid: one of them")
+    extent = Extent.QUICK if quick else Extent.GRID if grid else Extent.NORMAL
     with show.steps() as on_step:
-        found = measure(base, is_quick=quick, on_step=on_step)
+        found = measure(base, extent, on_step)
     write_cost_set(found, out)
     if as_json:
         typer.echo(json.dumps(show.calibration_as_json(found, out), indent=2))

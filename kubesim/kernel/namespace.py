@@ -105,6 +105,11 @@ class Namespace:
         """Give a device many addresses at once, shared with other namespaces that have the same."""
         self._shared_local.append((device, addresses))
 
+    def addresses_of(self, device: Device) -> list[str]:
+        """A device's own addresses, and those it shares with other namespaces' devices, sorted."""
+        shared = (addresses for owner, addresses in self._shared_local if owner is device)
+        return [*device.addresses, *sorted(address for addresses in shared for address in addresses)]
+
     def is_local(self, address: str) -> bool:
         """Whether packets for the address are for this namespace itself (the ``local`` routing table)."""
         if address in self._local or address.startswith("127."):

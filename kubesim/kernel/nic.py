@@ -102,10 +102,13 @@ class Nic(Device):
         walk.host = self.namespace.host.name
         walk.context = Context.PORT
         walk.pay("port_serialise", packet.segments, size_bytes=packet.wire_bytes, at=self.name)
+        self.poll(walk, packet)
+
+    def poll(self, walk: Walk, packet: Packet) -> None:
+        """Take the frames out of the ring, merge what can be merged, and hand them up (``napi_gro_receive``)."""
         walk.context = Context.SOFTIRQ
         walk.pay("nic_receive", packet.segments, at=self.name)
-        if packet.innermost.protocol == "tcp":
-            walk.pay("gro", packet.segments, at=self.name)
+        walk.pay("gro", packet.segments, at=self.name)
         packet.forget_connection()
         packet.mark = 0
         packet.is_ipvs = False

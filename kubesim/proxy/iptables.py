@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from kubesim.kernel.netfilter.chain import Chain
-from kubesim.kernel.netfilter.iptables import LEGACY_RULE, NFT_RULE, Table
+from kubesim.kernel.netfilter.iptables import LEGACY, NFT, Table
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.netfilter.syntax import RuleText, parse_rule
 from kubesim.proxy import RuleUpdate
@@ -46,7 +46,7 @@ class Plugin:
         chains = self._rules.of(node)
         for name in ("filter", "nat"):
             table = Table.of(namespace, name)
-            table.rule_operation = LEGACY_RULE if self._settings.backend == "legacy" else NFT_RULE
+            table.backend = LEGACY if self._settings.backend == "legacy" else NFT
             for chain in chains.fixed[name].values():
                 table.add_chain(chain)
         for name, base, chain_name, matches in JUMPS:

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from kubesim.twin.steps import OnStep
 
 _ROUNDS = {Extent.QUICK: 30, Extent.NORMAL: 100, Extent.GRID: 60}
-_STEPS = {"iptables_rule": (300, 3000, 10_000), "iptables_nft_rule": (300, 3000)}
+_STEPS = {
+    "iptables_rule": (300, 3000, 10_000),
+    "iptables_nft_rule": (300, 3000),
+    "iptables_match": (20,),
+    "iptables_nft_match": (20,),
+}
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,7 @@ class Calibration:
         return float(np.mean(errors <= ratio)) if len(errors) else float("nan")
 
 
-def calibrate(
-    base: str = DEFAULT_COST_SET, extent: Extent = Extent.NORMAL, on_step: OnStep = quietly
-) -> Calibration:
+def calibrate(base: str = DEFAULT_COST_SET, extent: Extent = Extent.NORMAL, on_step: OnStep = quietly) -> Calibration:
     """Measure this machine.
 
     Ways that prices are solved from and ways that these are tried on take turns: a machine that others share is faster

@@ -14,13 +14,14 @@ from kubesim.twin.bursts import designs, measure, measure_in_user_mode, processo
 from kubesim.twin.cost_file import About, cost_file
 from kubesim.twin.operations import summarise
 from kubesim.twin.realise import check_host
+from kubesim.twin.steps import quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from kubesim.cost import CostSet
-    from kubesim.twin.cost_file import About, cost_file
-from kubesim.twin.operations import Estimate
+    from kubesim.twin.operations import Estimate
+    from kubesim.twin.steps import OnStep
 
 _ROUNDS, _QUICK_ROUNDS = 40, 8
 _HOST_ROUNDS = 6
@@ -55,7 +56,7 @@ class UserModeCalibration:
 
 
 def calibrate_user_mode(
-    base: str = DEFAULT_COST_SET, *, is_quick: bool = False, on_step: Callable[[str], None] = lambda _what: None
+    base: str = DEFAULT_COST_SET, *, is_quick: bool = False, on_step: OnStep = quietly
 ) -> UserModeCalibration:
     """Time IPVS, tunnels and rules in a user-mode kernel, and what both kernels have in the host's.
 
@@ -66,7 +67,7 @@ def calibrate_user_mode(
     is_quick
         Fewer rounds.
     on_step
-        Called with what is being done.
+        Told what is being done.
 
     Raises
     ------
@@ -76,9 +77,9 @@ def calibrate_user_mode(
     base_set = load_cost_set(base)
     check_host(["ip"])
     rounds = _QUICK_ROUNDS if is_quick else _ROUNDS
-    on_step("a user-mode kernel, which measures for a minute or some")
+    on_step("a user-mode kernel, which measures for a minute or some", 0.0)
     run = measure_in_user_mode(["--rounds", str(rounds), "--frames", str(_FRAMES)], _LIMIT_S)
-    on_step("the same on the host's kernel")
+    on_step("the same on the host's kernel", 0.8)
     host = measure(designs(), _HOST_ROUNDS, _FRAMES)
     found = summarise([run], host)
     ratios = dict(found["ratios"])

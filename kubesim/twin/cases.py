@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from kubesim.errors import InputError
 from kubesim.kernel import socket
+from kubesim.kernel.netfilter.iptables import Table
+from kubesim.kernel.netfilter.syntax import parse_rule
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance
 from kubesim.twin.datagrams import Datagrams
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kubesim.cluster import Endpoint, Pod, Service
+    from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.walk import Hop, Path
     from kubesim.scenario import Scenario
     from kubesim.scenario.deployment import Deployment
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 _SOURCE_PORT = 61_000
 _SAMPLES_AT_A_TIME = 10
+_TURNS = 3
 _OF_RAW_SOCKETS = {"tcp_send": "udp_send", "tcp_receive": "udp_receive"}
 
 
@@ -106,6 +110,8 @@ class Case:
         Payloads in bytes.
     client
         The pod that sends, by its own or its owner's name; otherwise the first client of the scenario's traffic.
+    rules
+        More rules of each node's table ``filter``, as ``iptables`` takes them.
     """
 
     name: str
@@ -113,6 +119,7 @@ class Case:
     services: Sequence[str] = ("last",)
     sizes: Sequence[int] = (64,)
     client: str | None = None
+    rules: Sequence[str] = ()
 
 
 class Measurement:
@@ -161,6 +168,8 @@ class _Setting:
     def __init__(self, case: Case, prefix: str) -> None:
         self.case = case
         self._deployment = twin_deployment(case.scenario)
+        for node in self._deployment.cluster.nodes:
+            _add_rules(self._deployment.host(node.name).root, case.rules)
         self._client = _client(self._deployment, case.client or case.scenario.traffic.from_)
         targets = [_Target(self._deployment, one) for one in case.services]
         self._targets = list({target.service.full_name: target for target in targets}.values())
@@ -223,13 +232,16 @@ class _Setting:
                 yield Measured(way, target.pods[number].full_name, timing, path)
 
     def _walk(self, target: _Target, way: Way, number: int) -> Path:
-        """Send the same datagram in the simulator, with the luck that leads to this endpoint."""
+        """Send the same datagram in the simulator, until it goes to this endpoint: by luck, or as it is its turn."""
         deployment = self._deployment
-        deployment.forget_connections()
-        luck = (number + 0.5) / len(target.pods)
-        path = self._send(target, way, luck)
         wanted = target.pods[number].address
-        if path.packet.destination != wanted:
+        luck = (number + 0.5) / len(target.pods)
+        for _ in range(_TURNS * len(target.pods)):
+            deployment.forget_connections()
+            path = self._send(target, way, luck)
+            if path.packet.destination == wanted:
+                break
+        else:
             raise InputError(f"{way.name}: the simulator sends to {path.packet.destination}, the kernel to {wanted}")
         if not way.is_new:
             answer = Packet(*path.packet.flow.reversed(), payload_bytes=way.payload_bytes)
@@ -248,6 +260,12 @@ class _Setting:
         if path.reason is not None:
             raise InputError(f"{way.name}: {path.reason}")
         return path
+
+
+def _add_rules(namespace: Namespace, rules: Sequence[str]) -> None:
+    for line in rules:
+        parsed = parse_rule(line)
+        Table.of(namespace, "filter").chain(parsed.chain).append(parsed.rule)
 
 
 class _Target:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kubesim.scenario import Scenario
 from kubesim.twin.cases import Case
+from kubesim.twin.realise import has_ipvs
 
 SMALL_BYTES, LARGE_BYTES = 64, 1372
 """A datagram that fits into any cache line or two, and one that just fits through VXLAN with its own headers."""
@@ -25,6 +26,17 @@ _NFT_RESTORES = 5000
 """iptables-nft takes minutes to load the rules of more Services than this."""
 
 
+_PLAIN = ["-A FORWARD -s 192.0.2.1/32 -j DROP"]
+_WITH_MATCH = ["-A FORWARD -p udp -m udp --dport 9 -j DROP"]
+_CHAINS = {
+    "a rule": _PLAIN,
+    "300 rules": 300 * _PLAIN,
+    "300 rules with a match": 300 * _WITH_MATCH,
+    "600 rules, of which number 300 hits": [*300 * _PLAIN, "-A FORWARD -p udp -j ACCEPT", *300 * _PLAIN],
+}
+"""Rules that every packet is held against, not only the first one of a connection."""
+
+
 class Extent(StrEnum):
     """How much is measured."""
 
@@ -35,7 +47,9 @@ class Extent(StrEnum):
 
 def designed(extent: Extent) -> list[Case]:
     """Twins that differ in one thing each, so that its price shows."""
-    return [Case(name, scenario, ("last",), _SIZES) for name, scenario in _designed(extent).items()]
+    found = [Case(name, scenario, ("last",), _SIZES) for name, scenario in _designed(extent).items()]
+    plain = _scenario("calico-bgp", "none")
+    return [*found, *(Case(f"calico-bgp, {name}", plain, sizes=_SIZES, rules=rules) for name, rules in _CHAINS.items())]
 
 
 def held_out(extent: Extent) -> list[Case]:
@@ -59,12 +73,26 @@ def _designed(extent: Extent) -> dict[str, Scenario]:
         found[f"{cni}, iptables-nft, 1 Service, {where}"] = _scenario(cni, _PROXIES["iptables-nft"], nodes=[node])
     for services in (3000, 10_000) if is_quick else (300, 2000, 3000, 5000, 10_000, 20_000):
         found[f"calico-bgp, iptables, {services} Services"] = _scenario("calico-bgp", "iptables", services)
-    for services in (1000,) if is_quick else (100, 1000, 3000):
+    for services in (1000,) if is_quick else (100, 300, 1000, 3000, 5000):
         name = f"calico-bgp, iptables-nft, {services} Services"
         found[name] = _scenario("calico-bgp", _PROXIES["iptables-nft"], services)
+    if has_ipvs():
+        found |= _ipvs(is_quick=is_quick)
     if not is_quick:
         found["calico-bgp, iptables, 8 endpoints"] = _scenario("calico-bgp", "iptables", 1, 8)
         found["calico-bgp, nftables, 1000 Services"] = _scenario("calico-bgp", "nftables", 1000)
+    return found
+
+
+def _ipvs(*, is_quick: bool) -> dict[str, Scenario]:
+    """IPVS by Services, which share buckets from 256 on, and by servers, which some schedulers look at one by one."""
+    found = {f"calico-bgp, ipvs, 1 Service, {where}": _scenario("calico-bgp", "ipvs", nodes=[node])
+             for where, node in _NODES.items()}  # fmt: skip
+    for services in (1000,) if is_quick else (1000, 5000):
+        found[f"calico-bgp, ipvs, {services} Services"] = _scenario("calico-bgp", "ipvs", services)
+    least = {"name": "ipvs", "scheduler": "lc"}
+    for servers in (8,) if is_quick else (8, 40):
+        found[f"calico-bgp, ipvs, {servers} servers"] = _scenario("calico-bgp", least, 1, servers)
     return found
 
 
@@ -97,9 +125,7 @@ def _grid() -> dict[str, Scenario]:
     }
 
 
-def _scenario(
-    cni: str, proxy: Any, services: int = 1, endpoints: int = 1, nodes: list[str] | None = None
-) -> Scenario:
+def _scenario(cni: str, proxy: Any, services: int = 1, endpoints: int = 1, nodes: list[str] | None = None) -> Scenario:
     """A client on the first node, and endpoints on some, by default on the other one."""
     return Scenario.model_validate(
         {

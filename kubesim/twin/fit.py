@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _HOLD = 0.05
 """How much a number's relative distance from the base set's weighs against a way's relative error."""
 
+_LEAST = 0.5
+"""No number is less than this share of the base set's: what always comes with something else is not nothing."""
+
 _LEAST_NS = 1.0
 """Of a base set's number, so that a number that is zero there can be another here."""
 
@@ -121,7 +124,8 @@ def fit(measured: Sequence[Measured], base: CostSet) -> Fit:
     held = prior * speed
     stacked = np.vstack([relative * held, _HOLD * np.eye(len(columns))])
     goal = np.concatenate([np.ones(len(times)), np.full(len(columns), _HOLD)])
-    found, _ = nnls(stacked, goal)
+    above, _ = nnls(stacked, goal - stacked.sum(axis=1) * _LEAST)
+    found = above + _LEAST
     residual = (relative * held) @ found - 1
     freedom = max(1, len(times) - len(columns) // 2)
     covariance = np.linalg.inv(stacked.T @ stacked) * float(residual @ residual) / freedom

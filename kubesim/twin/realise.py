@@ -6,6 +6,7 @@ What is made follows from the simulated state alone, object by object, so that a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -17,8 +18,9 @@ from pyroute2 import IPRoute, NetlinkError, netns
 
 from kubesim.errors import InputError
 from kubesim.kernel.bridge import Bridge
+from kubesim.kernel.dummy import Dummy
 from kubesim.kernel.loopback import Loopback
-from kubesim.kernel.netfilter.iptables import NFT_RULE
+from kubesim.kernel.netfilter.iptables import NFT
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.veth import Veth
 from kubesim.kernel.vxlan import Vxlan
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _VXLAN_ID = 1
 _TOOL_TIMEOUT_S = 600
 _SHARE_OF_DEVICES = 0.2
+_IPVS_ELSEWHERE = "boot one that has it, or let a user-mode kernel do it: --kernel uml"
 _PERMANENT = "permanent"
 
 
@@ -76,6 +79,7 @@ class Twin:
             If this is not root, a tool is not installed, or the kernel lacks a feature.
         """
         check_host(self._tools())
+        check_kernel(self._namespaces)
         try:
             with contextlib.ExitStack() as stack:
                 self._make_namespaces(stack)
@@ -85,8 +89,8 @@ class Twin:
                         step(namespace)
             on_step("rules", _SHARE_OF_DEVICES)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                texts = [loading for namespace in self._names for loading in self._rules(namespace)]
-                list(pool.map(lambda one: run_tool(*one[0], text=one[1]), texts))
+                loads = [(name, list(self._loads(namespace))) for namespace, name in self._names.items()]
+                list(pool.map(_load, loads))
         except NetlinkError as error:
             raise InputError(f"the kernel refuses a part of the twin: {error}") from None
 
@@ -146,10 +150,12 @@ class Twin:
             common = {"ifname": name, "address": device.mac, "mtu": device.mtu}
             match device:
                 case Bridge():
-                    link.link("add", kind="bridge", **common)
+                    _add_link(link, "bridge", **common)
+                case Dummy():
+                    _add_link(link, "dummy", **common)
                 case Vxlan():
                     vxlan = {"vxlan_id": _VXLAN_ID, "vxlan_local": device.local_address, "vxlan_port": device.port}
-                    link.link("add", kind="vxlan", vxlan_learning=False, **vxlan, **common)
+                    _add_link(link, "vxlan", vxlan_learning=False, **vxlan, **common)
                 case Veth() | Wire():
                     self._make_pair(device, common)
                 case _:
@@ -163,7 +169,7 @@ class Twin:
             end["net_ns_fd"] = self._names[peer.namespace]
         else:
             end = {"ifname": "unplugged"}
-        self._links[device.namespace].link("add", kind="veth", peer=end, **common)
+        _add_link(self._links[device.namespace], "veth", peer=end, **common)
 
     def _peer(self, device: Veth | Wire) -> Device | None:
         if isinstance(device, Veth):
@@ -190,7 +196,7 @@ class Twin:
                 self._sysctl(namespace, settings)
             link.link("set", index=index, state="up")
             if not isinstance(device, Loopback):
-                for address in device.addresses:
+                for address in namespace.addresses_of(device):
                     link.addr("add", index=index, address=address, prefixlen=32)
 
     def _add_routes(self, namespace: Namespace) -> None:
@@ -226,19 +232,57 @@ class Twin:
         words = [f"{name}={value}" for name, value in settings.items()]
         run_tool("ip", "netns", "exec", self._names[namespace], "sysctl", "-qw", *words)
 
-    def _rules(self, namespace: Namespace) -> Iterator[tuple[list[str], str]]:
-        """What is to be run in a namespace to load its rules, and what it is to read."""
-        inside = ["ip", "netns", "exec", self._names[namespace]]
+    def _loads(self, namespace: Namespace) -> Iterator[tuple[list[str], str]]:
+        """The tools that load a namespace's sets, virtual services and rules, and what each is to read."""
+        node = next((one for one in self._deployment.cluster.nodes if one.name == namespace.name), None)
+        if namespace.ipsets:
+            yield ["ipset", "restore"], "".join(ipset.save() for ipset in namespace.ipsets.values())
+        if namespace.ipvs is not None and node is not None:
+            yield ["ipvsadm", "--restore"], self._deployment.proxy.text(node, "ipvsadm", "ipv4")
+            yield ["sysctl", "-qw", "net.ipv4.vs.conntrack=1"], ""
         if namespace.tables:
-            text = _named_as_here(RuleSet.of(namespace).save(), namespace)
-            yield [*inside, f"iptables-{_backend(namespace)}-restore"], text
-        if namespace.nft_tables:
-            node = self._deployment.cluster.node(namespace.host.name)
-            yield [*inside, "nft", "-f", "-"], self._deployment.proxy.text(node, "nft", "ipv4")
+            yield [f"iptables-{_backend(namespace)}-restore"], _named_as_here(RuleSet.of(namespace).save(), namespace)
+        if namespace.nft_tables and node is not None:
+            yield ["nft", "-f", "-"], self._deployment.proxy.text(node, "nft", "ipv4")
+
+
+def _add_link(link: IPRoute, kind: str, **words: Any) -> None:
+    try:
+        link.link("add", kind=kind, **words)
+    except NetlinkError as error:
+        if error.code != errno.EOPNOTSUPP:
+            raise
+        raise InputError(f"this kernel has no {kind} devices: load module {kind}, or boot one that has it") from None
+
+
+def _load(loads: tuple[str, list[tuple[list[str], str]]]) -> None:
+    """Run tools in a namespace, one after the other."""
+    name, tools = loads
+    for words, text in tools:
+        run_tool("ip", "netns", "exec", name, *words, text=text)
+
+
+def check_kernel(namespaces: Iterable[Namespace]) -> None:
+    """Refuse a kernel without what a part of the state needs, before anything is made.
+
+    Raises
+    ------
+    InputError
+        If there is IPVS in the state, and none in the kernel.
+    """
+    if any(namespace.ipvs is not None for namespace in namespaces) and not has_ipvs():
+        raise InputError(f"this kernel has no IPVS (module ip_vs): {_IPVS_ELSEWHERE}")
+
+
+def has_ipvs() -> bool:
+    """Whether the kernel has IPVS, built in or as a module that can be loaded."""
+    if shutil.which("ipvsadm") is None:
+        return False
+    return subprocess.run(["ipvsadm", "-ln"], capture_output=True, check=False).returncode == 0  # noqa: S607
 
 
 def _backend(namespace: Namespace) -> str:
-    return "nft" if any(table.rule_operation == NFT_RULE for table in namespace.tables.values()) else "legacy"
+    return "nft" if any(table.backend is NFT for table in namespace.tables.values()) else "legacy"
 
 
 def _with_length(text: str) -> str:

@@ -59,6 +59,10 @@ class Sender:
         """Send one packet."""
         self.sockets[0].send(self.message)
 
+    def idle(self) -> None:
+        """Do what :meth:`send` does, without a system call."""
+        self.sockets[0].fileno()
+
     def close(self) -> None:
         """Close all."""
         for one in self.sockets:

@@ -69,9 +69,7 @@ class Router(Predictor):
             walk.host = router.name
             destination = {"through": _BEHIND, "self": _INSIDE, "virtual": _VIRTUAL}[self.to]
             packet = Packet(_SENDER, destination, "udp", 40_000, _PORT, _SMALLEST_PAYLOAD_BYTES)
-            walk.defer(card.receive, walk, packet)
-            walk.context = Context.SOFTIRQ
-            walk.pay("nic_receive", packet.segments, at=card.name)
+            walk.defer(card.poll, walk, packet)
             path = walk.run(packet)
         hops = [hop for hop in path.hops if hop.host == router.name and hop.context is Context.SOFTIRQ]
         return float(sum(hop.cost_ns for hop in priced(hops, bench.costs)))

@@ -10,6 +10,7 @@ import yaml
 from kubesim.cost import load_cost_set
 from kubesim.errors import InputError
 from kubesim.twin.calibrate import Calibration, calibrate, write_cost_set
+from kubesim.twin.designs import Extent
 from kubesim.twin.fit import fit
 from tests.twin.test_fit import BASE, designed
 
@@ -39,4 +40,4 @@ def test_errors_are_relative_to_what_was_measured() -> None:
 def test_without_root_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(InputError, match=r"^a twin needs root, .*: run it with sudo$"):
-        calibrate(is_quick=True)
+        calibrate(extent=Extent.QUICK)

@@ -19,8 +19,9 @@ import pytest
 from kubesim.errors import InputError
 from kubesim.scenario import Scenario
 from kubesim.twin.calibrate import calibrate
-from kubesim.twin.cases import Measured, Measurement
+from kubesim.twin.cases import Case, Measured, Measurement
 from kubesim.twin.datagrams import Datagrams
+from kubesim.twin.designs import Extent
 from kubesim.twin.probe import Probe
 from kubesim.twin.realise import Twin
 from kubesim.twin.run import bring_up, compare, take_down
@@ -133,7 +134,7 @@ def counted(nodes: dict[str, str]) -> dict[str, Counted]:
 @pytest.mark.parametrize("cni", ["calico-bgp", "flannel-host-gw", "flannel-vxlan"])
 def test_hooks_and_rules_are_those_of_the_walk(cni: str, where: str) -> None:
     chosen = scenario(cni, "iptables", 1, (where,))
-    expected = {one.way.is_new: one for one in Measurement({"": chosen}, ("middle",)).run(4)}
+    expected = {one.way.is_new: one for one in Measurement([Case("", chosen, ("middle",))]).run(4)}
     deployment = twin_deployment(chosen)
     _, service, port = list(deployment.cluster.service_ports())[2]
     client = deployment.cluster.pod("client-1")
@@ -226,7 +227,7 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_this_machine_is_measured() -> None:
-    found = calibrate(is_quick=True)
+    found = calibrate(extent=Extent.QUICK)
     assert len(found.held_out) > 20
     assert found.share_within(0.5, found.held_out) > 0.8, "the target is 10 %, but a busy machine must not fail a build"
 

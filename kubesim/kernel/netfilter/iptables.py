@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.kernel.netfilter.chain import Chain
 from kubesim.kernel.netfilter.conntrack import Conntrack
 from kubesim.kernel.netfilter.execute import execute
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
+from kubesim.kernel.netfilter.matches import EXTENSION
 from kubesim.kernel.netfilter.nat import Nat
 from kubesim.kernel.netfilter.rule import Probe
 from kubesim.kernel.netfilter.targets import Drop
@@ -20,8 +21,28 @@ if TYPE_CHECKING:
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Chance, Walk
 
-LEGACY_RULE, NFT_RULE = "iptables_rule", "iptables_nft_rule"
-"""The operation of testing one rule, in ``iptables-legacy`` and in ``iptables-nft``."""
+
+class Backend(NamedTuple):
+    """What a back end of iptables runs on, as operations.
+
+    Parameters
+    ----------
+    table
+        Entering a table at a hook.
+    rule
+        Testing one rule.
+    match
+        Running one match extension.
+    """
+
+    table: str
+    rule: str
+    match: str
+
+
+LEGACY = Backend("iptables_table", "iptables_rule", EXTENSION)
+NFT = Backend("nft_chain", "iptables_nft_rule", "iptables_nft_match")
+"""``iptables-nft``: base chains and rules of nf_tables, and extensions through ``nft_compat``."""
 
 HOOKS = {
     "raw": (Hook.PREROUTING, Hook.OUTPUT),
@@ -44,13 +65,13 @@ class Table:
         Where it is.
     name
         ``raw``, ``mangle``, ``nat``, ``filter`` or ``security``.
-    rule_operation
-        What testing one rule is called, and so what it costs: the two back ends of iptables differ.
+    backend
+        What it runs on, and so what it costs.
     """
 
-    def __init__(self, namespace: Namespace, name: str, rule_operation: str = LEGACY_RULE) -> None:
+    def __init__(self, namespace: Namespace, name: str, backend: Backend = LEGACY) -> None:
         self.name = name
-        self.rule_operation = rule_operation
+        self.backend = backend
         self._chains = {str(hook): Chain(hook, policy="ACCEPT") for hook in HOOKS[name]}
         self._builders: list[Callable[[str], Chain | None]] = []
         namespace.tables[name] = self
@@ -119,10 +140,10 @@ class Table:
         """Take a packet through this table's chain for the hook, and pay for it (``ipt_do_table``)."""
         place = f"{self.name}/{call.hook}"
         (state,) = self.outcomes(packet, call, walk.chance)
-        walk.pay("iptables_table", at=place)
+        walk.pay(self.backend.table, at=place)
         if state.tested:
-            walk.pay(self.rule_operation, state.tested, at=place)
+            walk.pay(self.backend.rule, state.tested, at=place)
             walk.note_rules(place, state.tested)
         for operation, count in state.operations.items():
-            walk.pay(operation, count, at=place)
+            walk.pay(self.backend.match if operation == EXTENSION else operation, count, at=place)
         return execute(walk, packet, call, state, place)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.kernel.netfilter.chain import Chain
-from kubesim.kernel.netfilter.iptables import HOOKS, LEGACY_RULE, Table
+from kubesim.kernel.netfilter.iptables import HOOKS, LEGACY, Backend, Table
 from kubesim.kernel.netfilter.match_syntax import LIMITS
 from kubesim.kernel.netfilter.matches import Always, InSet, UnknownMatch
 from kubesim.kernel.netfilter.option import RuleSyntaxError, numbered_lines
@@ -137,19 +137,19 @@ class RuleSet:
         """Names of the IP sets that rules look packets up in."""
         return {match.name for _, _, rule in self.rules() for match in rule.matches if isinstance(match, InSet)}
 
-    def install(self, namespace: Namespace, rule_operation: str = LEGACY_RULE) -> None:
+    def install(self, namespace: Namespace, backend: Backend = LEGACY) -> None:
         """Put the tables into a namespace, in place of those it has.
 
         Parameters
         ----------
         namespace
             Where.
-        rule_operation
-            What testing a rule is called there.
+        backend
+            What they run on there.
         """
         for name, chains in self.tables.items():
             table = Table.of(namespace, name)
-            table.rule_operation = rule_operation
+            table.backend = backend
             table.replace_chains(chains.values())
 
     def _settle(self, place: str) -> None:
