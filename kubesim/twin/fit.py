@@ -1,7 +1,8 @@
 """From measured ways to the prices of operations: least squares over the walks' own counts, no price below zero.
 
 Operations that always come together cannot be told apart by any measurement. Between them the base set decides: each
-number is also held, weakly, to the base set's, scaled by one factor for the whole machine.
+number is also held, weakly, to the base set's, scaled by one factor for the whole machine, of which
+a fixed price is a fifth at least.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 _HOLD = 0.05
 """How much a number's relative distance from the base set's weighs against a way's relative error."""
 
-_LEAST = 0.5
-"""No number is less than this share of the base set's: what always comes with something else is not nothing."""
+_LEAST = 0.2
+"""Of the base set's, at this machine's speed, a fixed price at least is: nothing that is done takes no time."""
+
+_ROUNDING = 1e-6
+_AT_LEAST = "a fifth of the base set's at this machine's speed: always with others, which have the rest"
 
 _LEAST_NS = 1.0
 """Of a base set's number, so that a number that is zero there can be another here."""
@@ -47,6 +51,8 @@ class Fit:
         The numbers, in order.
     values_ns, errors_ns : array of float, shape (columns,)
         What they are, and their standard errors.
+    least_ns : array of float, shape (columns,)
+        What they could not be less than.
     speed
         Time here over time by the base set, for the whole machine.
     """
@@ -54,6 +60,7 @@ class Fit:
     columns: tuple[Column, ...]
     values_ns: npt.NDArray[np.float64]
     errors_ns: npt.NDArray[np.float64]
+    least_ns: npt.NDArray[np.float64]
     speed: float
 
     def predict_ns(self, hops: Sequence[Hop], base: CostSet) -> float:
@@ -89,9 +96,9 @@ class Fit:
                 return before
             value, error = float(self.values_ns[number]), float(self.errors_ns[number])
             uncertainty = round(error / value, 4) if value > 0 else None
-            return Number(
-                value=round(value, 4), kind=Kind.MEASURED, source=source, uncertainty=uncertainty, above=above
-            )
+            is_least = value <= float(self.least_ns[number]) * (1 + _ROUNDING)
+            said = f"{source}; {_AT_LEAST}" if is_least else source
+            return Number(value=round(value, 4), kind=Kind.MEASURED, source=said, uncertainty=uncertainty, above=above)
 
         items = [measured("item", step, step.above) for step in base.ns_per_item]
         return Operation(
@@ -124,13 +131,14 @@ def fit(measured: Sequence[Measured], base: CostSet) -> Fit:
     held = prior * speed
     stacked = np.vstack([relative * held, _HOLD * np.eye(len(columns))])
     goal = np.concatenate([np.ones(len(times)), np.full(len(columns), _HOLD)])
-    above, _ = nnls(stacked, goal - stacked.sum(axis=1) * _LEAST)
-    found = above + _LEAST
+    least = np.array([_LEAST if kind == "fixed" else 0.0 for _, kind, _ in columns])
+    above, _ = nnls(stacked, goal - stacked @ least)
+    found = above + least
     residual = (relative * held) @ found - 1
     freedom = max(1, len(times) - len(columns) // 2)
     covariance = np.linalg.inv(stacked.T @ stacked) * float(residual @ residual) / freedom
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
-    return Fit(columns, found * held, errors * held, speed)
+    return Fit(columns, found * held, errors * held, least * held, speed)
 
 
 def _counts(hops: Sequence[Hop], base: CostSet) -> dict[Column, float]:
