@@ -26,6 +26,7 @@ from kubesim.twin.probe import Probe
 from kubesim.twin.realise import Twin
 from kubesim.twin.run import bring_up, compare, take_down
 from kubesim.twin.transport import source_ports
+from kubesim.twin.uml import run_in_user_mode
 from kubesim.twin.wires import twin_deployment
 from tests.kernel.test_rules_against_kernel import with_probes
 from tests.netns import needs_kernel, require, run
@@ -33,6 +34,18 @@ from tests.netns import needs_kernel, require, run
 pytestmark = needs_kernel
 
 Counted = tuple[Counter[tuple[str, str]], Counter[str]]
+
+KUBE_PROXY = "ip kube-proxy"
+TABLES = ("nat", "filter", "mangle", "raw")  # of iptables; else it is a base chain of kube-proxy's own table
+NFT_PROBE = "meta l4proto udp counter"
+
+MODULES = (
+    "veth", "bridge", "dummy", "nf_tables", "nft_compat", "ip_tables", "iptable_filter", "iptable_nat", "nf_conntrack",
+    "ip_vs", "ip_vs_rr", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
+    "ip_set_hash_ipportnet", "ip_set_bitmap_port", "xt_set", "xt_mark", "xt_MASQUERADE", "xt_addrtype", "xt_comment",
+    "xt_conntrack", "xt_physdev", "xt_tcpudp", "ipt_REJECT",
+)  # fmt: skip
+"""Of the user-mode kernel."""
 
 HOOKS = {
     "inet": ("prerouting", "input", "forward", "output", "postrouting"),
@@ -114,13 +127,20 @@ def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
 
 def rules_tested(namespace: str) -> Counter[str]:
     """How many rules datagrams were held against, by table."""
+    inside = ("ip", "netns", "exec", namespace)
     found: Counter[str] = Counter()
-    table = ""
-    for line in run("ip", "netns", "exec", namespace, "iptables-legacy-save", "-c").splitlines():
-        if line.startswith("*"):
-            table = line[1:]
-        if line.startswith("[") and line.endswith(" -p udp"):
-            found[table] += int(line[1:].partition(":")[0])
+    for backend in ("legacy", "nft"):
+        table = ""
+        for line in run(*inside, f"iptables-{backend}-save", "-c").splitlines():
+            if line.startswith("*"):
+                table = line[1:]
+            if line.startswith("[") and line.endswith(" -p udp"):
+                found[table] += int(line[1:].partition(":")[0])
+    if KUBE_PROXY in run(*inside, "nft", "list", "tables"):
+        for packets in re.findall(
+            f"{NFT_PROBE} packets (\\d+)", run(*inside, "nft", "list", "table", *KUBE_PROXY.split())
+        ):
+            found[KUBE_PROXY.split()[1]] += int(packets)
     return +found
 
 
@@ -131,9 +151,23 @@ def counted(nodes: dict[str, str]) -> dict[str, Counted]:
 
 
 @pytest.mark.parametrize("where", ["node-1", "node-2"])
+@pytest.mark.parametrize("proxy", ["iptables", {"name": "iptables", "backend": "nft"}, "nftables"])
 @pytest.mark.parametrize("cni", ["calico-bgp", "flannel-host-gw", "flannel-vxlan"])
-def test_hooks_and_rules_are_those_of_the_walk(cni: str, where: str) -> None:
-    chosen = scenario(cni, "iptables", 1, (where,))
+def test_hooks_and_rules_are_those_of_the_walk(cni: str, proxy: Any, where: str) -> None:
+    hold_against_the_kernel(cni, proxy, where)
+
+
+@pytest.mark.parametrize("where", ["node-1", "node-2"])
+def test_those_of_ipvs_are_too(where: str) -> None:
+    require("linux.uml", "ipvsadm", "ipset")
+    program = ["-m", "tests.twin.held_against_the_kernel", "calico-bgp", "ipvs", where]
+    held = run_in_user_mode(program, modules=MODULES, memory_mib=1024, limit_s=120)
+    assert held == {"hooks": True, "rules": True}
+
+
+def hold_against_the_kernel(cni: str, proxy: Any, where: str) -> None:
+    """Send a packet to the third of five Services, new and established, by the walk and in a twin: both say the same."""
+    chosen = scenario(cni, proxy, 1, (where,))
     expected = {one.way.is_new: one for one in Measurement([Case("", chosen, ("middle",))]).run(4)}
     deployment = twin_deployment(chosen)
     _, service, port = list(deployment.cluster.service_ports())[2]
@@ -164,9 +198,27 @@ def test_hooks_and_rules_are_those_of_the_walk(cni: str, where: str) -> None:
 def count_in(namespace: str) -> None:
     """Have a node count datagrams at hooks and rules."""
     inside = ("ip", "netns", "exec", namespace)
-    rules = run(*inside, "iptables-legacy-save")
-    run(*inside, "iptables-legacy-restore", text=with_probes(rules, "iptables").replace("! -p icmp", "-p udp"))
+    for backend in ("legacy", "nft"):
+        rules = run(*inside, f"iptables-{backend}-save")
+        if "-A " in rules:
+            probes = with_probes(rules, "iptables").replace("! -p icmp", "-p udp")
+            run(*inside, f"iptables-{backend}-restore", text=probes)
+    if KUBE_PROXY in run(*inside, "nft", "list", "tables"):
+        table = run(*inside, "nft", "list", "table", *KUBE_PROXY.split())
+        run(*inside, "nft", "-f", "-", text=f"delete table {KUBE_PROXY}\n{with_nft_probes(table)}")
     run(*inside, "nft", "-f", "-", text=counting_table("inet") + counting_table("bridge"))
+
+
+def with_nft_probes(table: str) -> str:
+    """Put a rule that only counts in front of every rule of a table, as ``nft list table`` prints it."""
+    lines: list[str] = []
+    is_in_chain = False
+    for line in table.splitlines():
+        words = line.split()
+        is_rule = is_in_chain and words != ["}"] and words[0] not in ("type", "comment")
+        is_in_chain = words[:1] == ["chain"] or (is_in_chain and words != ["}"])
+        lines += [NFT_PROBE, line] if is_rule else [line]
+    return "\n".join([*lines, ""])
 
 
 def check(expected: Measured, before: dict[str, Counted], after: dict[str, Counted]) -> None:
@@ -177,7 +229,8 @@ def check(expected: Measured, before: dict[str, Counted], after: dict[str, Count
         tested: Counter[str] = Counter()
         for (where, place), count in expected.path.rules_tested.items():
             if where == name:
-                tested[place.partition("/")[0]] += count
+                table = place.partition("/")[0]
+                tested[table if table in TABLES else KUBE_PROXY.split()[1]] += count
         assert rules - before[name][1] == +tested, f"{name}, {expected.way.name}"
 
 
