@@ -49,6 +49,11 @@ class Ethernet:
             return GATEWAY_MAC if address == self.gateway else None
         return nic.mac
 
+    @property
+    def cards(self) -> int:
+        """How many are plugged in."""
+        return len(self._by_mac)
+
     def card(self, mac: str) -> Nic | None:
         """The card with a link-layer address."""
         return self._by_mac.get(mac)

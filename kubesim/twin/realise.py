@@ -26,7 +26,7 @@ from kubesim.kernel.veth import Veth
 from kubesim.kernel.vxlan import Vxlan
 from kubesim.twin.names import device_name, remove_namespaces
 from kubesim.twin.steps import quietly
-from kubesim.twin.wires import Wire
+from kubesim.twin.wires import SWITCH, Wire, needs_switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,6 +62,7 @@ class Twin:
         self._prefix = prefix
         self._names: dict[Namespace, str] = {}
         self._links: dict[Namespace, IPRoute] = {}
+        self._switch: IPRoute | None = None
         for pod in pods:
             deployment.namespace(pod)
 
@@ -138,6 +139,16 @@ class Twin:
             if any(isinstance(device, Bridge) for device in namespace.devices.values()):
                 settings["net.bridge.bridge-nf-call-iptables"] = int(namespace.is_bridge_nf_call_iptables)
             self._sysctl(namespace, settings)
+        if needs_switch(len(self._deployment.cluster.nodes)):
+            self._make_switch(stack)
+
+    def _make_switch(self, stack: contextlib.ExitStack) -> None:
+        """Make the bridge that joins the nodes, in a namespace of its own."""
+        name = f"{self._prefix}-{SWITCH}"
+        netns.create(name)
+        self._switch = stack.enter_context(IPRoute(netns=name))
+        _add_link(self._switch, "bridge", ifname=SWITCH)
+        self._switch.link("set", index=self._switch.link_lookup(ifname=SWITCH)[0], state="up")
 
     def _make_devices(self, namespace: Namespace) -> None:
         """Make the devices that are there, each with its own address of the link layer."""
@@ -162,14 +173,27 @@ class Twin:
                     raise InputError(f"a twin has no {type(device).__name__.lower()} device, such as {device.name}")
 
     def _make_pair(self, device: Veth | Wire, common: dict[str, Any]) -> None:
+        """Make a pair of devices: the other one is the state's too, or a port of the switch, or plugged nowhere."""
+        link = self._links[device.namespace]
+        if isinstance(device, Wire) and self._switch is not None:
+            port = f"port{list(self._names).index(device.namespace)}"
+            end = {"ifname": port, "mtu": device.mtu, "net_ns_fd": f"{self._prefix}-{SWITCH}"}
+            _add_link(link, "veth", peer=end, **common)
+            index, bridge = (self._switch.link_lookup(ifname=name)[0] for name in (port, SWITCH))
+            self._switch.link("set", index=index, master=bridge, state="up")
+            return
         peer = self._peer(device)
-        end: dict[str, Any] = {}
-        if peer is not None:
-            end = {"ifname": device_name(peer.name), "address": peer.mac, "mtu": peer.mtu}
-            end["net_ns_fd"] = self._names[peer.namespace]
-        else:
-            end = {"ifname": "unplugged"}
-        _add_link(self._links[device.namespace], "veth", peer=end, **common)
+        unplugged: dict[str, Any] = {"ifname": "unplugged"}
+        end = unplugged if peer is None else self._end(peer)
+        _add_link(link, "veth", peer=end, **common)
+
+    def _end(self, device: Device) -> dict[str, Any]:
+        return {
+            "ifname": device_name(device.name),
+            "address": device.mac,
+            "mtu": device.mtu,
+            "net_ns_fd": self._names[device.namespace],
+        }
 
     def _peer(self, device: Veth | Wire) -> Device | None:
         if isinstance(device, Veth):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kubesim.errors import InputError
 from kubesim.kernel import backlog
 from kubesim.kernel.nic import GATEWAY_MAC, Nic
 from kubesim.kernel.walk import Context
@@ -16,12 +15,14 @@ if TYPE_CHECKING:
     from kubesim.scenario import Scenario
     from kubesim.scenario.deployment import Deployment
 
-MOST_NODES = 2
-"""More would need a switch between them, which is no part of the cluster."""
+SWITCH = "switch"
+"""What joins more than two nodes: a bridge in a namespace that is no part of the cluster."""
+
+_TWO = 2
 
 
 class Wire(Nic):
-    """A node's ``eth0`` as one end of a veth pair whose other end is the other node's."""
+    """A node's ``eth0`` as one end of a veth pair, whose other end is the other node's, or a port of the switch."""
 
     def transmit(self, walk: Walk, packet: Packet) -> None:
         """Hand the packet to the other end through the backlog of the same core, as any veth does."""
@@ -36,23 +37,22 @@ class Wire(Nic):
         packet.forget_connection()
         packet.mark = 0
         packet.is_ipvs = False
+        if needs_switch(self.ethernet.cards):
+            for operation in ("backlog", "bridge_receive", "bridge_fdb_lookup", "veth_transmit"):
+                walk.pay(operation, at=SWITCH)
         walk.host = peer.namespace.host.name
         backlog.enqueue(walk, packet, peer)
         walk.context = Context.SOFTIRQ
 
 
-def twin_deployment(scenario: Scenario) -> Deployment:
-    """The scenario's kernel state as the twin has it: with wires between the nodes, and all nodes there.
+def needs_switch(nodes: int) -> bool:
+    """Whether one wire does not join so many nodes."""
+    return nodes > _TWO
 
-    Raises
-    ------
-    InputError
-        If there are more nodes than can be wired.
-    """
+
+def twin_deployment(scenario: Scenario) -> Deployment:
+    """The scenario's kernel state as the twin has it: with wires between the nodes, and all nodes there."""
     deployment = deploy(scenario, card=Wire)
-    nodes = deployment.cluster.nodes
-    if len(nodes) > MOST_NODES:
-        raise InputError(f"cluster.nodes: a twin joins up to {MOST_NODES} nodes by a wire, not {len(nodes)}")
-    for node in nodes:
+    for node in deployment.cluster.nodes:
         deployment.host(node.name)
     return deployment

@@ -15,7 +15,6 @@ TWIN = str(Path(__file__).parents[2] / "experiments" / "scenarios" / "twin.yaml"
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "cluster.nodes=3"], "cluster.nodes: a twin joins up to 2 nodes by a wire, not 3"),
         (["--to", "nosuch"], "there is no Service 'nosuch'"),
         (["--from", "nosuch"], "there is no pod 'nosuch'"),
         (["--from", "svc-001-0", "--to", "first"], "svc-001-0 serves svc-001 itself"),

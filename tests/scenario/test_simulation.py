@@ -162,7 +162,7 @@ def test_keep_alive_hides_the_difference() -> None:
             simulate(
                 proxy=proxy,
                 cni="flannel-host-gw",
-                cluster={"services": 2000},
+                cluster={"services": 4000},
                 traffic={"workload": "poisson_connections", "requests": requests, "connections": 30, "rate_per_s": 500},
             ).summary["cpu_ns_per_transaction"]
             for proxy in ("iptables", "nftables")

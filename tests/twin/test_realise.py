@@ -93,8 +93,9 @@ def scenario(
     endpoints: int = 3,
     nodes: tuple[str, ...] = ("node-1", "node-2"),
     workload: str = "udp_rr",
+    nodes_in_all: int = 2,
 ) -> Scenario:
-    cluster = {"nodes": 2, "services": 5, "endpoints": endpoints, "endpoint_nodes": list(nodes)}
+    cluster = {"nodes": nodes_in_all, "services": 5, "endpoints": endpoints, "endpoint_nodes": list(nodes)}
     traffic = {"workload": workload, "clients_on": ["node-1"]}
     return Scenario.model_validate({"cluster": cluster, "cni": cni, "proxy": proxy, "traffic": traffic})
 
@@ -263,6 +264,25 @@ def test_every_way_is_measured_and_predicted(cni: str, proxy: Any) -> None:
     }
     assert all(0 < one.timing.best_ns <= one.timing.median_ns for one in found)
     assert all(abs(one.error_ratio) < 5 for one in found)
+
+
+def test_many_nodes_are_joined_by_a_switch() -> None:
+    chosen = scenario("flannel-vxlan", "iptables", 3, ("node-2", "node-3", "node-4"), nodes_in_all=4)
+    found = compare(chosen, ["first"], [64])
+    assert {one.server for one in found if one.way.is_new} == {f"default/svc-1-{number}" for number in range(3)}
+    joined = compare(scenario("flannel-vxlan", "iptables", 3, ("node-2",)), ["first"], [64])
+    for is_new in (False, True):
+        switched, wired = (
+            min(one.predicted_ns for one in ways if one.way.is_new is is_new) for ways in (found, joined)
+        )
+        assert switched > wired
+
+
+def test_a_kernel_without_ipvs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubesim.twin.realise.has_ipvs", lambda: False)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    with pytest.raises(InputError, match=r"^this kernel has no IPVS \(module ip_vs\): .*--kernel uml$"):
+        compare(scenario("calico-bgp", "ipvs"), ["first"], [64])
 
 
 @pytest.mark.parametrize("workload", ["tcp_rr", "udp_rr"])
