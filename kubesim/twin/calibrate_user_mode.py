@@ -101,11 +101,11 @@ def user_mode_cost_set_text(found: UserModeCalibration, name: str) -> str:
     operations: dict[str, dict[str, Any]] = {}
     for key, estimate in found.prices.items():
         price = _PRICE.fullmatch(key)
-        if price is None:
-            continue
+        if price is None or estimate.value <= 0:
+            continue  # less than nothing says only that it is too small to see: the base set's number stays
         operation, field, above = price[1], price[2], int(price[3] or 0)
         written = operations.setdefault(operation, _of_base(found.base, operation))
-        value = round(max(0.0, estimate.value), 2)
+        value = round(estimate.value, 2)
         if field == "fixed_ns":
             uncertainty = round((found.scale.error or 0.0) / found.scale.value, 2)
             scaled = f"{source}; times {found.scale.value:.2f}, as other work takes on the host"

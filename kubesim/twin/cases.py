@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kubesim.errors import InputError
 from kubesim.kernel import socket
+from kubesim.kernel.netfilter.ipset import install_ipsets, read_ipsets
 from kubesim.kernel.netfilter.iptables import Table
 from kubesim.kernel.netfilter.syntax import parse_rule
 from kubesim.kernel.packet import Packet
@@ -112,6 +113,8 @@ class Case:
         The pod that sends, by its own or its owner's name; otherwise the first client of the scenario's traffic.
     rules
         More rules of each node's table ``filter``, as ``iptables`` takes them.
+    sets
+        IP sets that those look packets up in, as ``ipset`` takes them.
     """
 
     name: str
@@ -120,6 +123,7 @@ class Case:
     sizes: Sequence[int] = (64,)
     client: str | None = None
     rules: Sequence[str] = ()
+    sets: str = ""
 
 
 class Measurement:
@@ -169,11 +173,12 @@ class _Setting:
         self.case = case
         self._deployment = twin_deployment(case.scenario)
         for node in self._deployment.cluster.nodes:
-            _add_rules(self._deployment.host(node.name).root, case.rules)
+            _add_rules(self._deployment.host(node.name).root, case)
         self._client = _client(self._deployment, case.client or case.scenario.traffic.from_)
         targets = [_Target(self._deployment, one) for one in case.services]
         self._targets = list({target.service.full_name: target for target in targets}.values())
-        own = [target.service.name for target in self._targets if self._client in target.pods]
+        shared = [target for target in self._targets if len(target.pods) > 1 or not self._deployment.proxy.is_headless]
+        own = [target.service.name for target in shared if self._client in target.pods]
         if own:
             raise InputError(f"{self._client.name} serves {own[0]} itself: the twin needs another client")
         pods = {self._client.full_name: self._client}
@@ -262,8 +267,9 @@ class _Setting:
         return path
 
 
-def _add_rules(namespace: Namespace, rules: Sequence[str]) -> None:
-    for line in rules:
+def _add_rules(namespace: Namespace, case: Case) -> None:
+    install_ipsets(namespace, read_ipsets(case.sets, case.name).values())
+    for line in case.rules:
         parsed = parse_rule(line)
         Table.of(namespace, "filter").chain(parsed.chain).append(parsed.rule)
 

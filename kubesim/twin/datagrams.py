@@ -6,7 +6,8 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
-from kubesim.twin.transport import DISCARD_PORT, Sender, Transport, inside
+from kubesim.twin.inside import inside
+from kubesim.twin.transport import DISCARD_PORT, Sender, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubesim.scenario import Scenario
 from kubesim.twin.cases import Case
-from kubesim.twin.realise import has_ipvs
+from kubesim.twin.realise import has_ipsets, has_ipvs
 
 SMALL_BYTES, LARGE_BYTES = 64, 1372
 """A datagram that fits into any cache line or two, and one that just fits through VXLAN with its own headers."""
@@ -28,6 +28,8 @@ _NFT_RESTORES = 5000
 
 _PLAIN = ["-A FORWARD -s 192.0.2.1/32 -j DROP"]
 _WITH_MATCH = ["-A FORWARD -p udp -m udp --dport 9 -j DROP"]
+_WITH_SET = ["-A FORWARD -m set --match-set others dst -j DROP"]
+_SET = "create others hash:ip family inet\n" + "".join(f"add others 192.0.2.{number}\n" for number in range(1, 101))
 _CHAINS = {
     "a rule": _PLAIN,
     "300 rules": 300 * _PLAIN,
@@ -49,7 +51,10 @@ def designed(extent: Extent) -> list[Case]:
     """Twins that differ in one thing each, so that its price shows."""
     found = [Case(name, scenario, ("last",), _SIZES) for name, scenario in _designed(extent).items()]
     plain = _scenario("calico-bgp", "none")
-    return [*found, *(Case(f"calico-bgp, {name}", plain, sizes=_SIZES, rules=rules) for name, rules in _CHAINS.items())]
+    found += [Case(f"calico-bgp, {name}", plain, sizes=_SIZES, rules=rules) for name, rules in _CHAINS.items()]
+    if has_ipsets():
+        found.append(Case("calico-bgp, 50 rules with a set", plain, sizes=_SIZES, rules=50 * _WITH_SET, sets=_SET))
+    return [*found, Case("calico-bgp, same pod", plain, sizes=_SIZES, client="svc-1-0")]
 
 
 def held_out(extent: Extent) -> list[Case]:

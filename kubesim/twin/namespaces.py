@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import socket
 import struct
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubesim.errors import InputError
+from kubesim.twin.inside import entered, run_tool, unnamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET = 0x40000000
-_HERE = "/proc/thread-self/ns/net"
-_COMMAND_LIMIT_S = 120
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
 _NETLINK_NETFILTER = 12
 _CONNTRACK_DELETE = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
@@ -30,13 +24,7 @@ class Namespace:
     """A network namespace without a name. Its process must have one thread only."""
 
     def __init__(self) -> None:
-        here = os.open(_HERE, os.O_RDONLY)
-        try:
-            _check(_LIBC.unshare(_CLONE_NEWNET), "make a network namespace")
-            self._file = os.open(_HERE, os.O_RDONLY)
-        finally:
-            _LIBC.setns(here, _CLONE_NEWNET)
-            os.close(here)
+        self._file = unnamed()
 
     @property
     def path(self) -> str:
@@ -47,21 +35,14 @@ class Namespace:
         """Let go of it; the kernel takes it away with all that is in it."""
         os.close(self._file)
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> AbstractContextManager[None]:
         """Be in it; sockets made there stay there."""
-        here = os.open(_HERE, os.O_RDONLY)
-        try:
-            _check(_LIBC.setns(self._file, _CLONE_NEWNET), "enter a network namespace")
-            yield
-        finally:
-            _LIBC.setns(here, _CLONE_NEWNET)
-            os.close(here)
+        return entered(self._file)
 
     def run(self, *command: str, text: str = "") -> str:
         """Run a command in it, and give what it printed."""
         with self.inside():
-            return run(*command, text=text)
+            return run_tool(*command, text=text)
 
     def ip(self, lines: Sequence[str]) -> None:
         """Have ``ip`` do several things."""
@@ -91,28 +72,6 @@ class Namespace:
             netlink.recv(4096)
 
 
-def run(*command: str, text: str = "") -> str:
-    """Run a command, and give what it printed.
-
-    Raises
-    ------
-    InputError
-        If it is not there, or fails, with the last line of what it says.
-    """
-    try:
-        done = subprocess.run(  # noqa: S603 - the kernel's tools, with words of our own
-            command, check=False, capture_output=True, text=True, input=text, timeout=_COMMAND_LIMIT_S
-        )
-    except FileNotFoundError:
-        raise InputError(f"{command[0]} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise InputError(f"{command[0]} took more than {_COMMAND_LIMIT_S} s") from None
-    if done.returncode:
-        said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise InputError(f"{' '.join(command)}: {said[0] if said else f'exit code {done.returncode}'}")
-    return done.stdout
-
-
 def frames_received(table: str, device: str) -> int:
     r"""Frames that a device has taken in, by ``/proc/net/dev``.
 
@@ -134,9 +93,3 @@ def datagrams_refused(table: str) -> int:
     """
     names, values = (line.split() for line in table.splitlines() if line.startswith("Udp:"))
     return int(values[names.index("InErrors")])
-
-
-def _check(result: int, what: str) -> None:
-    """Turn the kernel's refusal into a line."""
-    if result != 0:
-        raise InputError(f"cannot {what}: {os.strerror(ctypes.get_errno())}; root is needed")

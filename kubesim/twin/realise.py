@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from kubesim.kernel.netfilter.iptables import NFT
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.veth import Veth
 from kubesim.kernel.vxlan import Vxlan
+from kubesim.twin.inside import run_tool
 from kubesim.twin.names import device_name, remove_namespaces
 from kubesim.twin.steps import quietly
 from kubesim.twin.wires import SWITCH, Wire, needs_switch
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from kubesim.twin.steps import OnStep
 
 _VXLAN_ID = 1
-_TOOL_TIMEOUT_S = 600
 _SHARE_OF_DEVICES = 0.2
 _IPVS_ELSEWHERE = "boot one that has it, or let a user-mode kernel do it: --kernel uml"
 _PERMANENT = "permanent"
@@ -300,9 +299,20 @@ def check_kernel(namespaces: Iterable[Namespace]) -> None:
 
 def has_ipvs() -> bool:
     """Whether the kernel has IPVS, built in or as a module that can be loaded."""
-    if shutil.which("ipvsadm") is None:
+    return _works("ipvsadm", "--list", "--numeric")
+
+
+def has_ipsets() -> bool:
+    """Whether the kernel has IP sets, built in or as a module that can be loaded."""
+    return _works("ipset", "list", "-name")
+
+
+def _works(*words: str) -> bool:
+    try:
+        run_tool(*words)
+    except InputError:
         return False
-    return subprocess.run(["ipvsadm", "-ln"], capture_output=True, check=False).returncode == 0  # noqa: S607
+    return True
 
 
 def _backend(namespace: Namespace) -> str:
@@ -335,20 +345,3 @@ def check_host(tools: Iterable[str]) -> None:
     if missing:
         names = ", ".join(missing)
         raise InputError(f"not installed: {names}: install iproute2, iptables, nftables, ipset, ipvsadm and procps")
-
-
-def run_tool(*words: str, text: str | None = None) -> str:
-    """Run one of the kernel's tools; what it prints.
-
-    Raises
-    ------
-    InputError
-        If it fails, with the first line it says.
-    """
-    done = subprocess.run(  # noqa: S603 - the kernel's tools, with words of our own
-        words, input=text, capture_output=True, text=True, check=False, timeout=_TOOL_TIMEOUT_S
-    )
-    if done.returncode != 0:
-        said = next(iter(done.stderr.strip().splitlines()), "it does not say why")
-        raise InputError(f"{' '.join(words[:6])}: {said}")
-    return done.stdout

@@ -12,7 +12,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from kubesim.twin.transport import DISCARD_PORT, Sender, Transport, inside
+from kubesim.twin.inside import inside
+from kubesim.twin.transport import DISCARD_PORT, Sender, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import ctypes
 import itertools
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from kubesim.errors import InputError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
 DISCARD_PORT = 9  # RFC 863
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _FIRST_PORT, _PORTS = 20_000, 40_000
-
-
-@contextlib.contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """Be in a network namespace; sockets made there stay there."""
-    here = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-    try:
-        _enter(there)
-        yield
-    finally:
-        _enter(here)
-        os.close(there)
-        os.close(here)
-
-
-def _enter(descriptor: int) -> None:
-    if _LIBC.setns(descriptor, 0) != 0:
-        raise InputError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())}")
 
 
 @dataclass

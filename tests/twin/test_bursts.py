@@ -15,7 +15,8 @@ from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.twin import bursts, frames, lanes
 from kubesim.twin.bursts import Timing
 from kubesim.twin.frames import Flow, checksum, udp_frame
-from kubesim.twin.namespaces import datagrams_refused, frames_received, run
+from kubesim.twin.inside import run_tool
+from kubesim.twin.namespaces import datagrams_refused, frames_received
 from tests.netns import needs_kernel, require
 
 
@@ -94,9 +95,9 @@ def test_a_way_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_errors_of_commands_are_one_line() -> None:
     with pytest.raises(InputError, match="no-such-program is not installed"):
-        run("no-such-program")
+        run_tool("no-such-program")
     with pytest.raises(InputError, match=r"^sh -c exit 3: exit code 3$"):
-        run("sh", "-c", "exit 3")
+        run_tool("sh", "-c", "exit 3")
 
 
 def test_the_processor_has_a_name() -> None:
