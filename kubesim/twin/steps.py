@@ -10,8 +10,3 @@ OnStep = Callable[[str, float], None]
 
 def quietly(what: str, share: float) -> None:
     """Say nothing."""
-
-
-def part_of(on_step: OnStep, begin: float, end: float) -> OnStep:
-    """Steps of something that is a part of a whole, which goes from one share of it to another."""
-    return lambda what, share: on_step(what, begin + (end - begin) * share)
