@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from kubesim.cni._calico import attach, install_node
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.route import Route
-from kubesim.kernel.veth import veth_pair
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node, Pod
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.nic import Nic
-
-GATEWAY = "169.254.1.1"
-"""The next hop of every pod; the host end of its veth answers for it by proxy ARP."""
 
 
 class Settings(BaseModel):
@@ -35,19 +32,12 @@ class Plugin:
         self.pod_mtu = underlay_mtu
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
-        """Write the routes; what is left of the node's own range leads nowhere."""
-        namespace.is_forwarding = True
-        namespace.routes.add(Route(Prefix(node.pod_cidr), None))
+        """Write the routes."""
+        install_node(namespace, node)
         for other in self._cluster.nodes:
             if other is not node:
                 namespace.routes.add(Route(Prefix(other.pod_cidr), nic, via=other.address))
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
-        """Route a pod by a veth pair (cni-plugin, dataplane_linux.go)."""
-        inside = root.host.add_namespace(pod.full_name)
-        eth0, outside = veth_pair((inside, "eth0"), (root, f"cali-{pod.full_name}"), self.pod_mtu)
-        outside.is_proxy_arp = True
-        inside.add_address(eth0, pod.address)
-        inside.routes.add(Route(Prefix("0.0.0.0/0"), eth0, via=GATEWAY))
-        root.routes.add(Route(Prefix(pod.address), outside))
-        return inside
+        """Route a pod by a veth pair."""
+        return attach(root, pod, self.pod_mtu)

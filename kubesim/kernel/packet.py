@@ -97,7 +97,7 @@ class Packet:
     @property
     def header_bytes(self) -> int:
         """IP and transport headers, and all of a tunnel's headers down to the payload."""
-        own = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES[self.protocol]
+        own = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES.get(self.protocol, 0)  # IP in IP has none
         return own if self.inner is None else own + self.overhead_bytes + self.inner.header_bytes
 
     @property

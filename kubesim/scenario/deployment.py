@@ -99,6 +99,12 @@ class Deployment:
             host.forget_connections(keeps_tunnels=keeps_tunnels)
 
     @property
+    def has_tunnel_ports(self) -> bool:
+        """Whether tunnels, if there are any, tell flows apart by ports: those of UDP do, IP in IP does not."""
+        sockets = self.host(self.cluster.nodes[0].name).root.encapsulation_sockets
+        return all(port for _, port in sockets)
+
+    @property
     def segment_bytes(self) -> int:
         """Payload of one TCP segment: what is left of a pod's MTU."""
         return self.cni.pod_mtu - IP_HEADER_BYTES - TRANSPORT_HEADER_BYTES["tcp"]

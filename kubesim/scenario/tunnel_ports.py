@@ -33,8 +33,16 @@ def known_ratio(connections_per_s: float) -> float:
     return 1 - exp(-connections_per_s * UDP_TIMEOUT_S / SOURCE_PORTS)
 
 
-def draw_known(connections_per_s: float | None, flows: int, streams: Streams) -> npt.NDArray[np.bool_]:
-    """Whether conntrack knows the tunnel port of each flow; no rate stands for a quiet cluster, where it knows none."""
+def draw_known(
+    connections_per_s: float | None, flows: int, streams: Streams, *, has_ports: bool
+) -> npt.NDArray[np.bool_]:
+    """Whether conntrack knows the tunnel port of each flow; no rate stands for a quiet cluster, where it knows none.
+
+    A tunnel without ports, as IPIP is, is one connection for each pair of nodes, which conntrack has always known: what
+    nodes say to each other keeps it there, 600 s at a time.
+    """
+    if not has_ports:
+        return np.ones(flows, np.bool_)
     numbers = streams.generator("tunnel port of each flow").random(flows)
     return np.asarray(numbers < known_ratio(connections_per_s or 0), np.bool_)
 

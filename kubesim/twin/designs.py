@@ -22,10 +22,6 @@ _PROXIES: dict[str, Any] = {
     "iptables-nft": {"name": "iptables", "backend": "nft"},
 }
 _SERVICES_OF_GRID = (1, 100, 1000, 5000, 10_000)
-_NFT_RESTORES = 5000
-"""iptables-nft takes minutes to load the rules of more Services than this."""
-
-
 _PLAIN = ["-A FORWARD -s 192.0.2.1/32 -j DROP"]
 _WITH_MATCH = ["-A FORWARD -p udp -m udp --dport 9 -j DROP"]
 _WITH_SET = ["-A FORWARD -m set --match-set others dst -j DROP"]
@@ -126,7 +122,6 @@ def _grid() -> dict[str, Scenario]:
         for cni in _CNIS
         for name, proxy in _PROXIES.items()
         for services in _SERVICES_OF_GRID
-        if name != "iptables-nft" or services <= _NFT_RESTORES
     }
 
 

@@ -18,6 +18,7 @@ from pyroute2 import IPRoute, NetlinkError, netns
 from kubesim.errors import InputError
 from kubesim.kernel.bridge import Bridge
 from kubesim.kernel.dummy import Dummy
+from kubesim.kernel.ipip import Ipip
 from kubesim.kernel.loopback import Loopback
 from kubesim.kernel.netfilter.iptables import NFT
 from kubesim.kernel.netfilter.ruleset import RuleSet
@@ -166,6 +167,8 @@ class Twin:
                 case Vxlan():
                     vxlan = {"vxlan_id": _VXLAN_ID, "vxlan_local": device.local_address, "vxlan_port": device.port}
                     _add_link(link, "vxlan", vxlan_learning=False, **vxlan, **common)
+                case Ipip():
+                    _add_link(link, "ipip", ipip_local=device.local_address, **common)
                 case Veth() | Wire():
                     self._make_pair(device, common)
                 case _:

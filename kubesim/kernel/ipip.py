@@ -1,0 +1,71 @@
+"""IPIP: IPv4 in IPv4 (RFC 2003, net/ipv4/ipip.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubesim.kernel import ip
+from kubesim.kernel.device import Device
+from kubesim.kernel.packet import IP_HEADER_BYTES, Packet
+
+if TYPE_CHECKING:
+    from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.walk import Walk
+
+PROTOCOL = "ipencap"
+"""IP protocol 4, as /etc/protocols and iptables call it; it has no ports."""
+
+IPIP_OVERHEAD_BYTES = IP_HEADER_BYTES
+"""The outer IP header: what the inner MTU loses."""
+
+
+class Ipip(Device):
+    """A tunnel device without a fixed remote end, as Calico's ``tunl0``: the route's next hop is where packets go.
+
+    Parameters
+    ----------
+    namespace, name, mtu
+        As for every device.
+    local_address
+        Outer source address.
+    """
+
+    def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str) -> None:
+        super().__init__(namespace, name, mtu)
+        self.local_address = local_address
+        namespace.encapsulation_sockets[PROTOCOL, 0] = self.decapsulate
+
+    def resolve(self, address: str) -> str | None:
+        """There is no link layer (``NOARP``): the next hop stands for itself."""
+        return address
+
+    def transmit(self, walk: Walk, packet: Packet) -> None:
+        """Put a header in front and send the outer packet, which passes netfilter on its own (``ip_tunnel_xmit``)."""
+        walk.pay("ipip_encapsulate", at=self.name)
+        outer = Packet(
+            source=self.local_address,
+            destination=packet.destination_mac,
+            protocol=PROTOCOL,
+            source_port=0,
+            destination_port=0,
+            payload_bytes=0,
+            mark=packet.mark,
+            inner=packet,
+        )
+        packet.forget_connection()
+        ip.send(walk, outer, self.namespace, tunnel=self)
+
+    def decapsulate(self, walk: Walk, outer: Packet) -> None:
+        """Take the outer header off (``ipip_rcv``); the packet goes on through a queue of its own."""
+        walk.pay("ipip_decapsulate", at=self.name)
+        if outer.inner is None:
+            walk.drop(f"{self.name} of {self.namespace.name} got a packet that carries none")
+            return
+        walk.defer(self._receive_inner, walk, outer.inner)
+
+    def _receive_inner(self, walk: Walk, packet: Packet) -> None:
+        """What ``gro_cells`` hands up: a second NAPI on the same core."""
+        walk.pay("gro_cells", at=self.name)
+        packet.forget_connection()
+        packet.mark = 0
+        self.receive(walk, packet)
