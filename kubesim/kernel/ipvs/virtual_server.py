@@ -182,8 +182,8 @@ class Ipvs:
 
     def request(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
         """Send a packet for a virtual service to a real server (``ip_vs_in_hook``)."""
-        if packet.is_ipvs or packet.is_reply:
-            return Verdict.ACCEPT
+        if packet.is_ipvs or packet.is_reply or packet.protocol not in _PROTOCOL_NUMBERS:
+            return Verdict.ACCEPT  # a tunnel's packets among them (ip_vs_proto_data_get)
         walk.pay("ipvs_connection_lookup", self.connections.chain_length(), at=call.hook)
         found = self.connections.find(packet.flow)
         if found is None:
@@ -207,7 +207,7 @@ class Ipvs:
 
     def reply(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
         """Give an answer of a real server the virtual address as its source (``ip_vs_reply_hook``)."""
-        if packet.is_ipvs:
+        if packet.is_ipvs or packet.protocol not in _PROTOCOL_NUMBERS:
             return Verdict.ACCEPT
         walk.pay("ipvs_connection_lookup", self.connections.chain_length(), at=call.hook)
         found = self.connections.find(packet.flow)
