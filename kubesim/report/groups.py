@@ -24,7 +24,7 @@ _PREFIXES = (
     ("tcp_", "transport (TCP, UDP)"),
     ("udp_", "transport (TCP, UDP)"),
     ("vxlan_", "tunnels"),
-    ("ipip_", "tunnel (VXLAN)"),
+    ("ipip_", "tunnels"),
     ("gro_cells", "tunnels"),
     ("conntrack_", "conntrack and NAT"),
     ("nat_", "conntrack and NAT"),
