@@ -120,11 +120,13 @@ def calibrate(
 
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"--out: {out} is to be a YAML file: a cost set is named by its file")
+    if quick and grid:
+        raise InputError("--quick and --grid: one of them")
+    if kernel is Kernel.UML and grid:
+        raise InputError("--grid: only of this host's kernel: a user-mode kernel times no single packets")
     if kernel is Kernel.UML:
         _calibrate_user_mode(out, base, quick=quick, as_json=as_json)
         return
-    if quick and grid:
-        raise InputError("--quick and --grid: one of them")
     extent = Extent.QUICK if quick else Extent.GRID if grid else Extent.NORMAL
     with show.steps() as on_step:
         found = measure(base, extent, on_step)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kubesim.kernel import ip
-from kubesim.kernel.device import Device
 from kubesim.kernel.packet import IP_HEADER_BYTES, Packet
+from kubesim.kernel.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
@@ -19,7 +19,7 @@ IPIP_OVERHEAD_BYTES = IP_HEADER_BYTES
 """The outer IP header: what the inner MTU loses."""
 
 
-class Ipip(Device):
+class Ipip(Tunnel):
     """A tunnel device without a fixed remote end, as Calico's ``tunl0``: the route's next hop is where packets go.
 
     Parameters
@@ -30,10 +30,10 @@ class Ipip(Device):
         Outer source address.
     """
 
+    decapsulation: ClassVar[str] = "ipip_decapsulate"
+
     def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str) -> None:
-        super().__init__(namespace, name, mtu)
-        self.local_address = local_address
-        namespace.encapsulation_sockets[PROTOCOL, 0] = self.decapsulate
+        super().__init__(namespace, name, mtu, local_address, PROTOCOL, 0)
 
     def resolve(self, address: str) -> str | None:
         """There is no link layer (``NOARP``): the next hop stands for itself."""
@@ -54,18 +54,3 @@ class Ipip(Device):
         )
         packet.forget_connection()
         ip.send(walk, outer, self.namespace, tunnel=self)
-
-    def decapsulate(self, walk: Walk, outer: Packet) -> None:
-        """Take the outer header off (``ipip_rcv``); the packet goes on through a queue of its own."""
-        walk.pay("ipip_decapsulate", at=self.name)
-        if outer.inner is None:
-            walk.drop(f"{self.name} of {self.namespace.name} got a packet that carries none")
-            return
-        walk.defer(self._receive_inner, walk, outer.inner)
-
-    def _receive_inner(self, walk: Walk, packet: Packet) -> None:
-        """What ``gro_cells`` hands up: a second NAPI on the same core."""
-        walk.pay("gro_cells", at=self.name)
-        packet.forget_connection()
-        packet.mark = 0
-        self.receive(walk, packet)

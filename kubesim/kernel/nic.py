@@ -110,7 +110,12 @@ class Nic(Device):
         self.poll(walk, packet)
 
     def poll(self, walk: Walk, packet: Packet) -> None:
-        """Take the frames out of the ring, merge what can be merged, and hand them up (``napi_gro_receive``)."""
+        """Take the frames out of the ring, merge what can be merged, and hand them up (``napi_gro_receive``).
+
+        A card looks for ports behind the IP header to spread flows over its queues (RSS); where there are none, as in
+        IP in IP, all that two nodes send each other comes in by one.
+        """
+        walk.queue_hash = None if packet.destination_port else packet.flow_hash
         walk.context = Context.SOFTIRQ
         walk.pay("nic_receive", packet.segments, at=self.name)
         walk.pay("gro", packet.segments, at=self.name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kubesim.kernel import ip
-from kubesim.kernel.device import Device
 from kubesim.kernel.packet import ETHERNET_HEADER_BYTES, Packet
+from kubesim.kernel.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
@@ -22,7 +22,7 @@ SOURCE_PORTS = _LAST_PORT + 1 - _FIRST_PORT
 """How many source ports a tunnel has for all flows between two endpoints (``udp_flow_src_port``)."""
 
 
-class Vxlan(Device):
+class Vxlan(Tunnel):
     """A tunnel endpoint (VTEP) with a static forwarding database, as flannel makes it.
 
     Parameters
@@ -35,12 +35,11 @@ class Vxlan(Device):
         UDP port of all endpoints.
     """
 
+    decapsulation: ClassVar[str] = "vxlan_decapsulate"
+
     def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str, port: int) -> None:
-        super().__init__(namespace, name, mtu)
-        self.local_address = local_address
-        self.port = port
+        super().__init__(namespace, name, mtu, local_address, "udp", port)
         self.forwarding_database: dict[str, str] = {}
-        namespace.encapsulation_sockets["udp", port] = self.decapsulate
 
     def transmit(self, walk: Walk, packet: Packet) -> None:
         """Wrap the packet and send the outer one, which passes netfilter on its own (``vxlan_xmit``)."""
@@ -63,18 +62,3 @@ class Vxlan(Device):
         )
         packet.forget_connection()
         ip.send(walk, outer, self.namespace, tunnel=self)
-
-    def decapsulate(self, walk: Walk, outer: Packet) -> None:
-        """Unwrap a packet that arrived for the UDP port (``vxlan_rcv``); it goes on through a queue of its own."""
-        walk.pay("vxlan_decapsulate", at=self.name)
-        if outer.inner is None:
-            walk.drop(f"{self.name} of {self.namespace.name} got a packet that carries none")
-            return
-        walk.defer(self._receive_inner, walk, outer.inner)
-
-    def _receive_inner(self, walk: Walk, packet: Packet) -> None:
-        """What ``gro_cells`` hands up: a second NAPI on the same core."""
-        walk.pay("gro_cells", at=self.name)
-        packet.forget_connection()
-        packet.mark = 0
-        self.receive(walk, packet)

@@ -118,6 +118,8 @@ class Path:
         The packet with its headers as they were at the end.
     decision
         The choice of a server, where there was one.
+    queue_hash
+        What chose the receive queue of the last card, where that was not the flow itself: a tunnel without ports.
     """
 
     hops: tuple[Hop, ...]
@@ -128,6 +130,7 @@ class Path:
     packet: Packet
     decision: Decision | None
     refusal: Refusal | None = None
+    queue_hash: int | None = None
 
 
 class Chance:
@@ -201,6 +204,7 @@ class Walk:
         self.receive_call = receive_call
         self.host = ""
         self.context = Context.PROCESS
+        self.queue_hash: int | None = None
         self._stop_at_decision = stop_at_decision
         self._hops: list[Hop] = []
         self._hooks: list[HookVisit] = []
@@ -273,4 +277,5 @@ class Walk:
             packet,
             self._decision,
             self._refusal,
+            self.queue_hash,
         )

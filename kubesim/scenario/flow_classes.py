@@ -71,10 +71,13 @@ class KindPath:
         Priced; for the opening packet without the hops up to the choice of an endpoint.
     reason
         Why they get nowhere, None if they arrive.
+    queue_hash
+        What chooses the receive queue, where that is not the flow.
     """
 
     hops: tuple[PricedHop, ...]
     reason: str | None
+    queue_hash: int | None = None
 
 
 Route = dict[int, KindPath]
@@ -307,7 +310,7 @@ class _Classifier:
                     assert opening is not None  # noqa: S101 - a reply follows what it answers
                     path = self._reply(server, kind, opening)
             before = path.decision.hops_before if kind.is_opening and path.decision is not None else 0
-            route[number] = KindPath(priced(path.hops, self._costs)[before:], path.reason)
+            route[number] = KindPath(priced(path.hops, self._costs)[before:], path.reason, path.queue_hash)
             if path.reason is not None:
                 break
             opening = opening or path

@@ -98,7 +98,7 @@ class _Planner:
         deviation = np.zeros((rows_total, width))
         for key, rows in self._groups:
             for column, visit in enumerate(ways.get(key, ())):
-                station[rows, column] = self._station(visit, key[1], rows)
+                station[rows, column] = self._station(visit, key, rows)
                 mean[rows, column] = visit.mean_ns
                 deviation[rows, column] = visit.deviation_ns
         self._add_openings_and_work(mean, deviation)
@@ -176,9 +176,10 @@ class _Planner:
         held = Counter(core for core, _ in sockets)
         return {core: count * places for core, count in held.items() if core not in senders}
 
-    def _station(self, visit: Visit, kind: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | int:
-        """The station of a visit for each of some messages."""
+    def _station(self, visit: Visit, key: tuple[int, int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | int:
+        """The station of a visit for each of some messages, which go one route and are of one kind."""
         messages, stations = self._messages, self._stations
+        route, kind = key
         message_kind = messages.kinds[kind]
         if visit.role is Role.WIRE:
             return Stations.WIRE
@@ -189,7 +190,9 @@ class _Planner:
             # Packets of one direction of a flow are received on one core; what the kernel answers by itself, it
             # sends from the core where it received what it answers.
             is_request = message_kind.is_request is (visit.role is Role.SOFTIRQ)
-            chosen = _mixed(self._core_hash[messages.flow[rows]] + np.uint64(is_request))
+            shared = self._classes.routes[route][kind].queue_hash
+            hashes = self._core_hash[messages.flow[rows]] if shared is None else np.full(len(rows), shared, np.uint64)
+            chosen = _mixed(hashes + np.uint64(is_request))
             cores = stations.hardware.softirq_cores
             return stations.first(visit.host, "softirq core") + (chosen % np.uint64(cores)).astype(np.int64)
         is_client = message_kind.is_request is (visit.role is Role.SEND)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _SOURCE_PORT = 61_000
 _SAMPLES_AT_A_TIME = 10
-_TURNS = 3
 _OF_RAW_SOCKETS = {"tcp_send": "udp_send", "tcp_receive": "udp_receive"}
 
 
@@ -237,31 +236,36 @@ class _Setting:
                 yield Measured(way, target.pods[number].full_name, timing, path)
 
     def _walk(self, target: _Target, way: Way, number: int) -> Path:
-        """Send the same datagram in the simulator, until it goes to this endpoint: by luck, or as it is its turn."""
+        """Send the same datagram in the simulator, by luck and the scheduler's choice to this endpoint."""
         deployment = self._deployment
-        wanted = target.pods[number].address
-        luck = (number + 0.5) / len(target.pods)
-        for _ in range(_TURNS * len(target.pods)):
-            deployment.forget_connections()
-            path = self._send(target, way, luck)
-            if path.packet.destination == wanted:
-                break
-        else:
-            raise InputError(f"{way.name}: the simulator sends to {path.packet.destination}, the kernel to {wanted}")
+        deployment.forget_connections()
+        if not deployment.has_tunnel_ports:  # the kernel knows the one connection of a tunnel since the first packet
+            self._converse(target, way, number)
+            deployment.forget_connections(keeps_tunnels=True)
         if not way.is_new:
-            answer = Packet(*path.packet.flow.reversed(), payload_bytes=way.payload_bytes)
-            socket.send(deployment.namespace_at(wanted), answer, materialise=deployment.materialise)
-            path = self._send(target, way, luck)
+            self._converse(target, way, number)
+        path = self._send(target, way, number)
+        wanted = target.pods[number].address
+        if path.packet.destination != wanted:
+            raise InputError(f"{way.name}: the simulator sends to {path.packet.destination}, the kernel to {wanted}")
         return path
 
-    def _send(self, target: _Target, way: Way, luck: float) -> Path:
+    def _converse(self, target: _Target, way: Way, number: int) -> None:
+        """Send a datagram and answer it."""
+        flow = self._send(target, way, number).packet.flow
+        answer = Packet(*flow.reversed(), payload_bytes=way.payload_bytes)
+        sender = self._deployment.namespace_at(flow.destination)
+        socket.send(sender, answer, materialise=self._deployment.materialise)
+
+    def _send(self, target: _Target, way: Way, number: int) -> Path:
         packet = Packet(
             self._client.address, target.address[0], target.protocol, _SOURCE_PORT, target.address[1], way.payload_bytes
         )
         packet.is_opening = way.is_new
         namespace = self._deployment.namespace(self._client)
         materialise = self._deployment.materialise
-        path = socket.send(namespace, packet, chance=Chance(luck), materialise=materialise, receive_call=None)
+        chance = Chance((number + 0.5) / len(target.pods), (target.pods[number].address, target.port))
+        path = socket.send(namespace, packet, chance=chance, materialise=materialise, receive_call=None)
         if path.reason is not None:
             raise InputError(f"{way.name}: {path.reason}")
         return path

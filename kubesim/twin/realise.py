@@ -97,7 +97,7 @@ class Twin:
 
     def down(self) -> None:
         """Remove everything."""
-        remove_namespaces(self._prefix)
+        remove_namespaces(f"{self._prefix}-")
 
     def name(self, namespace: Namespace) -> str:
         """What a namespace is called on this host."""

@@ -54,6 +54,25 @@ def test_new_flows_find_it_there() -> None:
     assert cpu["calico-bgp"] < cpu["calico-ipip"] < cpu["flannel-vxlan"] - 5000, "two chains of 1000 rules less"
 
 
+def receiving_cores(cni: str) -> set[int]:
+    """Which softirq cores of the server's node take requests of 40 connections."""
+    result = simulate(
+        cni=cni,
+        proxy="none",
+        cluster={"endpoint_nodes": ["node-2"]},
+        hardware={"cores": 16, "softirq_cores": 8},
+        traffic={"workload": "tcp_rr", "clients": 40, "transactions": 80},
+    )
+    stations = result.planned.stations.all
+    used = {stations[number] for number in set(result.planned.plan.station.ravel().tolist()) if number >= 0}
+    return {one.number for one in used if (one.host, one.kind) == ("node-2", "softirq core")}
+
+
+def test_two_nodes_share_one_receive_queue() -> None:
+    assert len(receiving_cores("calico-ipip")) <= 2, "one for requests, and one for what is sent back"
+    assert len(receiving_cores("flannel-vxlan")) > 4
+
+
 def test_headers_and_mtu(tmp_path: Path) -> None:
     deployment = deploy(cluster_of(TOPOLOGY, tmp_path), "calico-ipip", "none")
     assert deployment.cni.pod_mtu == 1480

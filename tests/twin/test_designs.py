@@ -47,13 +47,8 @@ def test_what_the_kernel_has_is_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not any("a set" in name for name in found)
 
 
-def test_rules_of_a_case_are_in_every_node_s_state() -> None:
-    chain = next(case for case in designed(Extent.QUICK) if case.name == "calico-bgp, 50 rules with a set")
-    assert len(chain.rules) == 50
-    assert chain.sets.startswith("create others hash:ip")
-    Measurement([chain])  # reads them, as they are loaded
-
-
 def test_the_state_of_each_case_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(designs, "has_ipvs", lambda: True)
-    Measurement([*designed(Extent.QUICK), *held_out(Extent.QUICK)])
+    cases = [*designed(Extent.QUICK), *held_out(Extent.QUICK)]
+    assert any("ipvs" in case.name for case in cases)
+    Measurement(cases)

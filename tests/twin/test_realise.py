@@ -21,7 +21,7 @@ from kubesim.scenario import Scenario
 from kubesim.twin.calibrate import calibrate
 from kubesim.twin.cases import Case, Measured, Measurement
 from kubesim.twin.datagrams import Datagrams
-from kubesim.twin.designs import Extent
+from kubesim.twin.designs import Extent, designed
 from kubesim.twin.probe import Probe
 from kubesim.twin.realise import Twin
 from kubesim.twin.run import bring_up, compare, take_down
@@ -41,8 +41,8 @@ NFT_PROBE = "meta l4proto udp counter"
 
 MODULES = (
     "veth", "bridge", "dummy", "nf_tables", "nft_compat", "ip_tables", "iptable_filter", "iptable_nat", "iptable_mangle", "nf_conntrack",
-    "ip_vs", "ip_vs_rr", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
-    "ip_set_hash_ipportnet", "ip_set_bitmap_port", "xt_set", "xt_mark", "xt_MASQUERADE", "xt_addrtype", "xt_comment",
+    "ip_vs", "ip_vs_rr", "ip_vs_lc", "ipip", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
+    "ip_set_hash_ipportnet", "ip_set_bitmap_port", "xt_set", "xt_mark", "xt_nat", "xt_statistic", "xt_MASQUERADE", "xt_addrtype", "xt_comment",
     "xt_conntrack", "xt_physdev", "xt_tcpudp", "ipt_REJECT",
 )  # fmt: skip
 """Of the user-mode kernel."""
@@ -110,8 +110,8 @@ def counting_table() -> str:
 
 
 def counting_rules() -> str:
-    """Rules that count datagrams at every hook of IP: ``mangle`` has a chain at each, and nobody else uses it here."""
-    return "".join(["*mangle\n", *(f"-A {hook.upper()} -p udp\n" for hook in HOOKS), "COMMIT\n"])
+    """Rules that count datagrams, and what tunnels make of them, at every hook of IP: ``mangle`` has a chain at each, and nobody else uses it here."""
+    return "".join(["*mangle\n", *(f"-A {hook.upper()} ! -p icmp\n" for hook in HOOKS), "COMMIT\n"])
 
 
 def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
@@ -119,7 +119,7 @@ def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     inside = ("ip", "netns", "exec", namespace)
     for line in run(*inside, "iptables-legacy-save", "-c", "-t", "mangle").splitlines():
-        rule = re.fullmatch(r"\[(\d+):\d+\] -A (\w+) -p udp", line)
+        rule = re.fullmatch(r"\[(\d+):\d+\] -A (\w+) ! -p icmp", line)
         if rule:
             found[("ip", rule[2].lower())] += int(rule[1])
     if has_bridge(namespace):
@@ -142,7 +142,7 @@ def rules_tested(namespace: str) -> Counter[str]:
         for line in run(*inside, f"iptables-{backend}-save", "-c").splitlines():
             if line.startswith("*"):
                 table = line[1:]
-            if table != "mangle" and line.startswith("[") and line.endswith(" -p udp"):
+            if table != "mangle" and line.startswith("[") and line.endswith(" ! -p icmp"):
                 found[table] += int(line[1:].partition(":")[0])
     if has_nftables(namespace):
         for packets in re.findall(
@@ -175,12 +175,36 @@ def test_hooks_and_rules_are_those_of_the_walk(cni: str, proxy: Any, where: str)
     hold_against_the_kernel(cni, proxy, where)
 
 
-@pytest.mark.parametrize("where", ["node-1", "node-2"])
-def test_those_of_ipvs_are_too(where: str) -> None:
+@pytest.mark.parametrize(
+    ("cni", "proxy", "where"),
+    [("calico-bgp", "ipvs", "node-1"), ("calico-bgp", "ipvs", "node-2"), ("calico-ipip", "iptables", "node-2")],
+)
+def test_those_that_only_a_user_mode_kernel_has_are_too(cni: str, proxy: str, where: str) -> None:
     require("linux.uml", "ipvsadm", "ipset")
-    program = ["-m", "tests.twin.held_against_the_kernel", "calico-bgp", "ipvs", where]
+    program = ["-m", "tests.twin.held_against_the_kernel", "walk", cni, proxy, where]
     held = run_in_user_mode(program, modules=MODULES, memory_mib=1024, limit_s=120)
     assert not held["differs"], held["differs"]
+
+
+def test_designs_of_ipvs_can_be_measured_where_it_is() -> None:
+    require("linux.uml", "ipvsadm", "ipset")
+    program = ["-m", "tests.twin.held_against_the_kernel", "designs"]
+    held = run_in_user_mode(program, modules=MODULES, memory_mib=1024, limit_s=240)
+    assert not held["differs"], held["differs"]
+    assert set(held["found"]["ipvs_schedule"]) == {1, 8}, "one by round robin, all by least connection"
+    assert held["found"]["ipvs_service_lookup"]
+
+
+def test_chains_sets_and_the_same_pod_are_measured() -> None:
+    cases = {case.name: case for case in designed(Extent.QUICK)}
+    wanted = [cases[f"calico-bgp, {name}"] for name in ("300 rules with a match", "50 rules with a set", "same pod")]
+    found: dict[str, dict[str, int]] = {}
+    for one in Measurement(wanted).run(4):
+        found[one.way.setting] = {hop.operation: hop.items for hop in one.hops}
+    assert found["calico-bgp, 300 rules with a match"]["iptables_match"] == 300
+    assert found["calico-bgp, 50 rules with a set"]["ipset_lookup"] == 50
+    assert "loopback_transmit" in found["calico-bgp, same pod"]
+    assert "veth_transmit" not in found["calico-bgp, same pod"]
 
 
 def hold_against_the_kernel(cni: str, proxy: Any, where: str) -> None:
@@ -219,8 +243,7 @@ def count_in(namespace: str) -> None:
     for backend in ("legacy", "nft"):
         rules = run(*inside, f"iptables-{backend}-save")
         if "-A " in rules:
-            probes = with_probes(rules, "iptables").replace("! -p icmp", "-p udp")
-            run(*inside, f"iptables-{backend}-restore", text=probes)
+            run(*inside, f"iptables-{backend}-restore", text=with_probes(rules, "iptables"))
     if has_nftables(namespace):
         table = run(*inside, "nft", "list", "table", *KUBE_PROXY.split())
         run(*inside, "nft", "-f", "-", text=f"delete table {KUBE_PROXY}\n{with_nft_probes(table)}")
