@@ -28,7 +28,6 @@ from kubesim.twin.run import bring_up, compare, take_down
 from kubesim.twin.transport import source_ports
 from kubesim.twin.uml import run_in_user_mode
 from kubesim.twin.wires import twin_deployment
-from tests.kernel.test_rules_against_kernel import with_probes
 from tests.netns import needs_kernel, require, run
 
 pytestmark = needs_kernel
@@ -36,6 +35,7 @@ pytestmark = needs_kernel
 Counted = tuple[Counter[tuple[str, str]], Counter[str]]
 
 KUBE_PROXY = "ip kube-proxy"
+COUNTED = ("udp", "ipencap")  # what is sent, and what IPIP makes of it; bridges send IGMP, which is nobody's here
 TABLES = ("nat", "filter", "mangle", "raw")  # of iptables; else it is a base chain of kube-proxy's own table
 NFT_PROBE = "meta l4proto udp counter"
 
@@ -111,7 +111,7 @@ def counting_table() -> str:
 
 def counting_rules() -> str:
     """Rules that count datagrams, and what tunnels make of them, at every hook of IP: ``mangle`` has a chain at each, and nobody else uses it here."""
-    return "".join(["*mangle\n", *(f"-A {hook.upper()} ! -p icmp\n" for hook in HOOKS), "COMMIT\n"])
+    return "".join(["*mangle\n", *(f"-A {hook.upper()} -p {one}\n" for hook in HOOKS for one in COUNTED), "COMMIT\n"])
 
 
 def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
@@ -119,7 +119,7 @@ def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     inside = ("ip", "netns", "exec", namespace)
     for line in run(*inside, "iptables-legacy-save", "-c", "-t", "mangle").splitlines():
-        rule = re.fullmatch(r"\[(\d+):\d+\] -A (\w+) ! -p icmp", line)
+        rule = re.fullmatch(rf"\[(\d+):\d+\] -A (\w+) -p (?:{'|'.join(COUNTED)})", line)
         if rule:
             found[("ip", rule[2].lower())] += int(rule[1])
     if has_bridge(namespace):
@@ -142,7 +142,7 @@ def rules_tested(namespace: str) -> Counter[str]:
         for line in run(*inside, f"iptables-{backend}-save", "-c").splitlines():
             if line.startswith("*"):
                 table = line[1:]
-            if table != "mangle" and line.startswith("[") and line.endswith(" ! -p icmp"):
+            if table != "mangle" and line.startswith("[") and line.endswith(tuple(f" -p {one}" for one in COUNTED)):
                 found[table] += int(line[1:].partition(":")[0])
     if has_nftables(namespace):
         for packets in re.findall(
@@ -243,13 +243,23 @@ def count_in(namespace: str) -> None:
     for backend in ("legacy", "nft"):
         rules = run(*inside, f"iptables-{backend}-save")
         if "-A " in rules:
-            run(*inside, f"iptables-{backend}-restore", text=with_probes(rules, "iptables"))
+            run(*inside, f"iptables-{backend}-restore", text=with_probes(rules))
     if has_nftables(namespace):
         table = run(*inside, "nft", "list", "table", *KUBE_PROXY.split())
         run(*inside, "nft", "-f", "-", text=f"delete table {KUBE_PROXY}\n{with_nft_probes(table)}")
     run(*inside, "iptables-legacy-restore", text=counting_rules())
     if has_bridge(namespace):
         run(*inside, "nft", "-f", "-", text=counting_table())
+
+
+def with_probes(save: str) -> str:
+    """Put rules that only count in front of every rule, one for each protocol: together they say how often it is tested."""
+    lines: list[str] = []
+    for line in save.splitlines():
+        if line.startswith("-A "):
+            lines += [f"-A {line.split()[1]} -p {one}" for one in COUNTED]
+        lines.append(line)
+    return "\n".join([*lines, ""])
 
 
 def with_nft_probes(table: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -110,14 +111,12 @@ def kernel() -> UserModeLinux:
     return found
 
 
-def processes_of(kernel: UserModeLinux) -> set[str]:
-    """Processes of user-mode kernels that run."""
+def processes_in(folder: Path) -> set[str]:
+    """Processes of user-mode kernels whose files are below a folder."""
     return {
         entry.parent.name
         for entry in Path("/proc").glob("[0-9]*/cmdline")
-        if entry.exists()
-        and str(kernel.binary).encode() in entry.read_bytes()
-        and b"kubesim-uml-" in entry.read_bytes()
+        if entry.exists() and str(folder / "kubesim-uml-").encode() in entry.read_bytes()
     }
 
 
@@ -142,11 +141,16 @@ class TestInAUserModeKernel:
         modules = ["ip_vs conn_tab_bits=9"]
         assert run_in_user_mode(["-c", script], kernel=kernel, modules=modules, limit_s=60) == 9
 
-    def test_time_runs_out(self, kernel: UserModeLinux) -> None:
-        before = processes_of(kernel)
+    def test_time_runs_out(self, kernel: UserModeLinux, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        found: set[str] = set()
+        watch = threading.Timer(3, lambda: found.update(processes_in(tmp_path)))
+        watch.start()
         with pytest.raises(InputError, match="was not done after 6 s"):
             run_in_user_mode(["-c", "import time; time.sleep(600)"], kernel=kernel, limit_s=6)
-        assert processes_of(kernel) <= before
+        watch.join()
+        assert found, "it was there"
+        assert not processes_in(tmp_path)
 
     @pytest.mark.usefixtures("kernel")
     def test_ways_are_timed(self) -> None:
