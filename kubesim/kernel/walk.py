@@ -19,6 +19,10 @@ class Context(StrEnum):
 
     PROCESS = "process"
     SOFTIRQ = "softirq"
+    DAEMON = "daemon"
+    """A process that packets pass on their way, one thread for all of them: flanneld, Weave's router, kube-proxy."""
+    WORKER = "worker"
+    """The kernel's own threads, one per core, that take packets in turn: WireGuard's."""
     NIC = "nic"
     WIRE = "wire"
     PORT = "port"

@@ -18,7 +18,7 @@ from kubesim.kernel import socket
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
 from kubesim.scenario.visits import PricedHop, priced
-from kubesim.workload import MessageKind, Messages, Part
+from kubesim.workload import MessageKind, Messages, Part, Through
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,6 +190,7 @@ class _Flow:
     service_index: int
     service: Service
     port: ServicePort
+    through: Through
     source_port: int
     number: float
     is_tunnel_known: bool
@@ -217,8 +218,8 @@ class _Classifier:
         columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for row, (client, service, *rest) in enumerate(rows):
-            target, port = self._messages.services[service]
-            table[row] = self._classify(_Flow(self._messages.clients[client], service, target, port, *rest))
+            destination = self._messages.services[service]
+            table[row] = self._classify(_Flow(self._messages.clients[client], service, *destination, *rest))
         openings = [Opening.of(hops) for hops in self._openings]
         return FlowClasses(self._route_list, openings, list(self._servers), table[:, 0], table[:, 1], table[:, 2])
 
@@ -241,7 +242,9 @@ class _Classifier:
 
     def _is_virtual(self, flow: _Flow) -> bool:
         """Whether a flow goes to a virtual address; else its client has an endpoint's address from DNS."""
-        return flow.service.cluster_ip is not None and not self._deployment.proxy.is_headless
+        if flow.through is Through.ENDPOINTS or self._deployment.proxy.is_headless:
+            return False
+        return flow.service.cluster_ip is not None
 
     def _resolve_by_name(self, flow: _Flow) -> _Server | Path:
         """Choose an endpoint as a client does who got all addresses from DNS."""

@@ -195,8 +195,12 @@ class _Planner:
             chosen = _mixed(hashes + np.uint64(is_request))
             cores = stations.hardware.softirq_cores
             return stations.first(visit.host, "softirq core") + (chosen % np.uint64(cores)).astype(np.int64)
-        is_client = message_kind.is_request is (visit.role is Role.SEND)
         cores = stations.application_cores
+        if visit.role is Role.DAEMON:
+            return stations.first(visit.host, "application core") + cores - 1
+        if visit.role is Role.WORKER:
+            return stations.first(visit.host, "application core") + rows % cores
+        is_client = message_kind.is_request is (visit.role is Role.SEND)
         shift = 0 if is_client else cores // 2
         return stations.first(visit.host, "application core") + (messages.thread[rows] + shift) % cores
 

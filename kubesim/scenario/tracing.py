@@ -69,10 +69,10 @@ class TracedPacket:
 
     @property
     def wakeups(self) -> int:
-        """Cores it wakes where they are idle: of each receive queue, and of the process."""
+        """Cores it wakes where they are idle: of each receive queue, and of each thread."""
         roles = [hop.role for hop in self.hops]
         changes = [role for before, role in zip([None, *roles], roles, strict=False) if role != before]
-        return sum(role in (Role.SOFTIRQ, Role.RECEIVE) for role in changes)
+        return sum(role in (Role.SOFTIRQ, Role.DAEMON, Role.WORKER, Role.RECEIVE) for role in changes)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``kubesim trace --json`` prints of it."""

@@ -26,6 +26,10 @@ class Role(StrEnum):
     """The switch's port to the host."""
     SOFTIRQ = "softirq"
     """The core that polls the receive queue of the flow."""
+    DAEMON = "daemon"
+    """The core of a process that packets pass on their way."""
+    WORKER = "worker"
+    """The core of one of the kernel's threads, which take packets in turn."""
     RECEIVE = "receive"
     """The receiving thread's core."""
 
@@ -64,19 +68,20 @@ def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
     """Price hops, and say which station does them.
 
     Until the packet leaves its host everything is done on the core where it started, softirq included; after a card has
-    received it, softirq runs on the core of its receive queue, and a process on its own.
+    received it, softirq runs on the core of its receive queue; after a daemon or a thread of the kernel has had it,
+    on theirs; and the process that gets it has its own.
     """
     found = []
-    has_started_softirq = has_left = False
+    core, has_started_softirq = Role.SEND, False
     for hop in hops:
         if hop.context is Context.PROCESS:
             role = Role.RECEIVE if has_started_softirq else Role.SEND
         elif hop.context is Context.SOFTIRQ:
             has_started_softirq = True
-            role = Role.SOFTIRQ if has_left else Role.SEND
+            role = core
         else:
-            has_left = True
             role = Role(hop.context.value)
+            core = role if role in (Role.DAEMON, Role.WORKER) else Role.SOFTIRQ
         found.append(PricedHop(hop, role, *costs.price(hop.operation, hop.items, hop.size_bytes)))
     return tuple(found)
 

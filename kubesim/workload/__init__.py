@@ -10,15 +10,17 @@ import sys
 from typing import ClassVar, Protocol
 
 from kubesim import plugins
-from kubesim.workload._messages import Flows, MessageKind, Messages, Part, Script
+from kubesim.workload._messages import Destination, Flows, MessageKind, Messages, Part, Script, Through
 from kubesim.workload._traffic import Traffic, WorkloadContext
 
 __all__ = [
+    "Destination",
     "Flows",
     "MessageKind",
     "Messages",
     "Part",
     "Script",
+    "Through",
     "Traffic",
     "Workload",
     "WorkloadContext",

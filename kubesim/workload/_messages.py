@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import TYPE_CHECKING
+from enum import Enum, StrEnum, auto
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,24 @@ FAST_RETRANSMIT_NS = 1_000_000
 def socket_places(payload_bytes: int) -> int:
     """Datagrams of a size that a socket's buffer holds."""
     return max(1, SOCKET_BUFFER_BYTES // (payload_bytes + BUFFER_OVERHEAD_BYTES))
+
+
+class Through(StrEnum):
+    """By which of a Service's addresses a client calls it."""
+
+    CLUSTER_IP = "cluster-ip"
+    ENDPOINTS = "endpoints"
+    """A pod's own address, as DNS gives it for a headless Service, or an ingress controller takes from Endpoints."""
+    NODE_PORT = "node-port"
+    LOAD_BALANCER = "load-balancer"
+
+
+class Destination(NamedTuple):
+    """What flows are sent to."""
+
+    service: Service
+    port: ServicePort
+    through: Through = Through.CLUSTER_IP
 
 
 class Part(Enum):
@@ -133,7 +151,7 @@ class Messages:
     protocol: str
     kinds: tuple[MessageKind, ...]
     clients: tuple[Pod, ...]
-    services: tuple[tuple[Service, ServicePort], ...]
+    services: tuple[Destination, ...]
     flows: Flows
     flow: npt.NDArray[np.int64]
     thread: npt.NDArray[np.int64]

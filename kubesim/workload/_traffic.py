@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from kubesim.errors import InputError
-from kubesim.workload._messages import Flows
+from kubesim.workload._messages import Destination, Flows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -148,7 +148,7 @@ def refuse_too_slow(count: int, rate_per_s: float) -> None:
         raise InputError(f"traffic.rate_per_s: at {rate_per_s:g} per second it takes years to send {count:,}")
 
 
-def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[tuple[Service, ServicePort], ...]:
+def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[Destination, ...]:
     """The service ports that the workload may send to, sorted or as named.
 
     Raises
@@ -158,8 +158,10 @@ def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[
     """
     cluster = context.cluster
     if isinstance(traffic.to, list):
-        return tuple(_named(cluster, name, protocol) for name in traffic.to)
-    ports = tuple((service, port) for _, service, port in cluster.service_ports() if port.protocol == protocol)
+        return tuple(Destination(*_named(cluster, name, protocol)) for name in traffic.to)
+    ports = tuple(
+        Destination(service, port) for _, service, port in cluster.service_ports() if port.protocol == protocol
+    )
     if not ports:
         raise InputError(f"there is no Service with a {protocol.upper()} port to send to: this scenario has no traffic")
     if traffic.to.choice in ("uniform", "zipf"):

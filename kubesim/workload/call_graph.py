@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.units import NS_PER_MS, NS_PER_US
-from kubesim.workload._messages import INITIAL_RTO_NS, NONE, Flows, MessageKind, Messages, Script
+from kubesim.workload._messages import INITIAL_RTO_NS, NONE, Destination, Flows, MessageKind, Messages, Script
 from kubesim.workload._tcp import ACK, FIN, FIN_ACK, LAST_ACK, SYN, SYN_ACK
 from kubesim.workload._traffic import Traffic, WorkloadContext, refuse_too_many, source_ports
 
@@ -76,7 +76,7 @@ class Plugin(Traffic):
             protocol=self.protocol,
             kinds=self._kinds(graph),
             clients=tuple(graph.clients),
-            services=tuple(graph.services),
+            services=tuple(Destination(*one) for one in graph.services),
             flows=flows,
             flow=flow,
             thread=np.repeat(np.arange(self.users), lengths),

@@ -139,7 +139,7 @@ def test_services_are_chosen_uniformly_or_by_zipf() -> None:
 @pytest.mark.parametrize(("choice", "name"), [("first", "svc-1"), ("middle", "svc-3"), ("last", "svc-4")])
 def test_one_service_by_position(choice: str, name: str) -> None:
     made = messages("tcp_rr", to={"choice": choice})
-    assert [service.name for service, _ in made.services] == [name]
+    assert [service.name for service, *_ in made.services] == [name]
 
 
 def test_named_services_are_called_in_turn() -> None:
@@ -238,4 +238,4 @@ def test_graphs_that_make_no_sense(settings: dict[str, Any], message: str, tmp_p
 
 def test_a_given_graph_replaces_the_environment(tmp_path: Path) -> None:
     made = call_graph(cluster_of(CIRCLE, tmp_path), **{"from": "a", "calls": {"a": ["b"]}})
-    assert {service.name for service, _ in made.services} == {"b"}
+    assert {service.name for service, *_ in made.services} == {"b"}
