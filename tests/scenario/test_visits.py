@@ -13,12 +13,12 @@ def roles(*contexts: Context) -> list[Role]:
 
 
 def test_softirq_runs_where_the_packet_is_in_hand() -> None:
-    way = (Context.PROCESS, Context.SOFTIRQ, Context.NIC, Context.WIRE, Context.PORT, Context.SOFTIRQ, Context.PROCESS)
+    way = [Context.PROCESS, Context.SOFTIRQ, Context.NIC, Context.WIRE, Context.PORT, Context.SOFTIRQ, Context.PROCESS]
     assert roles(*way) == [Role.SEND, Role.SEND, Role.NIC, Role.WIRE, Role.PORT, Role.SOFTIRQ, Role.RECEIVE]
 
 
 def test_a_thread_on_the_way_goes_on_with_the_packet() -> None:
-    way = (Context.PROCESS, Context.SOFTIRQ, Context.DAEMON, Context.SOFTIRQ, Context.NIC, Context.PORT)
+    way = [Context.PROCESS, Context.SOFTIRQ, Context.DAEMON, Context.SOFTIRQ, Context.NIC, Context.PORT]
     assert roles(*way) == [Role.SEND, Role.SEND, Role.DAEMON, Role.DAEMON, Role.NIC, Role.PORT]
-    way = (Context.PORT, Context.SOFTIRQ, Context.WORKER, Context.SOFTIRQ, Context.PROCESS)
+    way = [Context.PORT, Context.SOFTIRQ, Context.WORKER, Context.SOFTIRQ, Context.PROCESS]
     assert roles(*way) == [Role.PORT, Role.SOFTIRQ, Role.WORKER, Role.WORKER, Role.RECEIVE]
