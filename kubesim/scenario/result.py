@@ -100,7 +100,7 @@ class Result:
         """Numbers about the whole run, behind the warm-up.
 
         Times are in nanoseconds: latencies of transactions from socket to socket; ``first_packet_ns`` and the like are
-        CPU time of one packet on all hosts together. ``cpu_s_per_gbit`` is CPU time of all hosts per Gbit of payload: the
+        CPU time of one packet on all hosts together. ``cpu_s_per_gbit`` is that of all hosts per Gbit of payload: the
         cores that one Gbit/s keeps busy.
         """
         frame, window = self.transactions, self.window
