@@ -82,13 +82,14 @@ class StopBox:
         stop = self.stop
         box(ax, left, top, width, self.height, face=_FACES[stop.kind], edge="#9a9a9a")
         x, y = left + self._inset, top - _PADDING
-        text(ax, x, y, stop.name, USUAL, weight="bold")
         kind = "" if stop.kind.value == stop.name else stop.kind.value
         label = stop.between or ", ".join(word for word in (kind, stop.contexts) if word)
         when = time_and_share(stop.cost_ns, self.total_ns)
-        room = width - self._inset - _PADDING - inches(stop.name, USUAL, "bold") - inches(when, SMALL, "bold") - 0.2
-        after_name = x + inches(stop.name, USUAL, "bold") + 0.08
-        text(ax, after_name, y - 0.015, shortened(label, SMALL, room), SMALL, color=GREY)
+        room = width - self._inset - _PADDING - inches(when, SMALL, "bold") - 0.12
+        name = shortened(stop.name, USUAL, room, "bold")
+        after_name = inches(name, USUAL, "bold") + 0.08
+        text(ax, x, y, name, USUAL, weight="bold")
+        text(ax, x + after_name, y - 0.015, shortened(label, SMALL, room - after_name), SMALL, color=GREY)
         text(ax, left + width - _PADDING, y - 0.015, when, SMALL, weight="bold", ha="right")
         self._draw_bar(ax, x, y - 0.19, width - self._inset - _PADDING)
         for number, line in enumerate(self._lines):
@@ -223,11 +224,11 @@ def wrapped(words: str, size: float, width: float, *, indent: str = "", weight: 
     return lines
 
 
-def shortened(words: str, size: float, width: float) -> str:
+def shortened(words: str, size: float, width: float, weight: str = "normal") -> str:
     """A text cut with an ellipsis where there is no room for all of it."""
-    if inches(words, size) <= width:
+    if inches(words, size, weight) <= width:
         return words
-    kept = next((end for end in range(len(words), 0, -1) if inches(words[:end] + "…", size) <= width), 0)
+    kept = next((end for end in range(len(words), 0, -1) if inches(words[:end] + "…", size, weight) <= width), 0)
     return words[:kept] + "…" if kept else ""
 
 

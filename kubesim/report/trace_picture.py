@@ -25,11 +25,12 @@ from kubesim.report.trace_boxes import (
     StopBox,
     box,
     inches,
+    shortened,
     text,
     wrapped,
 )
 from kubesim.scenario.stops import StopKind
-from kubesim.scenario.telling import ending, handed_over, heading
+from kubesim.scenario.telling import ending, handed_over, heading, namespace_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,7 +71,8 @@ class _Frame:
         box(ax, left, top, width, self.height, zorder=0.5, face=face, edge=edge)
         weight, size = ("bold", 11.0) if self.is_machine else ("normal", 8.5)
         x = left + (2 if self.is_machine else 1) * _AROUND + _LINE + 0.2  # beside the packet's line
-        text(ax, x, top - 0.065, self.label, size, weight=weight, color=edge)
+        label = shortened(self.label, size, left + width - x, weight)
+        text(ax, x, top - 0.065, label, size, weight=weight, color=edge)
         y = top - _LABEL
         for one in self.inside:
             one.draw(ax, left + _AROUND, y, width - 2 * _AROUND)
@@ -107,11 +109,9 @@ class _Panel:
         self._dearest_ns = max((stop.cost_ns for stop in packet.stops), default=1)
         self._columns: list[_Column] = []
         self._wires: list[StopBox] = []
-        number = 0
-        for is_wire, stops in groupby(packet.stops, key=lambda stop: stop.kind is StopKind.WIRE):
-            members = list(stops)
-            boxes = [self._box(stop, number + place) for place, stop in enumerate(members, 1)]
-            number += len(members)
+        numbered = list(enumerate(packet.stops, 1))
+        for is_wire, group in groupby(numbered, key=lambda entry: self._joins(*entry)):
+            boxes = [self._box(stop, number, _WIRE_WIDTH if is_wire else _INSIDE) for number, stop in group]
             if is_wire:
                 self._wires += boxes
             else:
@@ -165,8 +165,11 @@ class _Panel:
             ax.plot([x], [y], "^" if column.is_upward else "v", color=WAY, markersize=6, zorder=7)
         return (x, lowest, highest) if column.is_upward else (x, highest, lowest)
 
-    def _box(self, stop: Stop, number: int) -> StopBox:
-        width = _WIRE_WIDTH if stop.kind is StopKind.WIRE else _INSIDE
+    def _joins(self, number: int, stop: Stop) -> bool:
+        """Whether a stop is a wire between two columns; one on which the way ends is in the column of who sent."""
+        return stop.kind is StopKind.WIRE and 1 < number < len(self._packet.stops)
+
+    def _box(self, stop: Stop, number: int, width: float) -> StopBox:
         return StopBox(stop, number, self._packet.total_ns, self._dearest_ns, width, _LINE)
 
     def _end(self) -> None:
@@ -215,6 +218,26 @@ def draw_trace(found: TraceResult, path: Path | str, kinds: Sequence[str] = ("fi
         If the file cannot be written.
     """
     check_picture(path := Path(path))
+    return style.save_file(trace_figure(found, kinds), path, found.provenance)
+
+
+def trace_figure(found: TraceResult, kinds: Sequence[str] = ("first",)) -> Figure:
+    """The same as a figure that is not in a file yet, as for a notebook.
+
+    Parameters
+    ----------
+    found, kinds
+        As :func:`draw_trace` takes them.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    InputError
+        If there is no such packet.
+    """
     panels = [_Panel(found.packet(kind)) for kind in kinds]
     groups = _groups_used(stop for kind in kinds for stop in found.packet(kind).stops)
     width = 2 * _MARGIN + sum(panel.width + _BETWEEN for panel in panels) - _BETWEEN
@@ -236,7 +259,7 @@ def draw_trace(found: TraceResult, path: Path | str, kinds: Sequence[str] = ("fi
             y -= 0.22
         for number, line in enumerate(notes):
             text(ax, _MARGIN, y - 0.05 - 0.15 * number, line, SMALL, color=GREY)
-    return style.save_file(figure, path, found.provenance)
+    return figure
 
 
 def check_picture(path: Path) -> None:
@@ -267,7 +290,7 @@ def _column(boxes: Sequence[StopBox], *, is_upward: bool) -> _Column:
                 shown, is_first = one.stop.before, False
                 handed = handed_over(one.stop)
                 parts += [HandOver(handed, _LINE), one] if handed else [one]
-            label = "root namespace" if namespace == host else f"namespace {namespace}"
+            label = namespace_text(host, namespace)
             namespaces.append(_Frame(label, False, parts[::-1] if is_upward else parts))
         machines.append(_Frame(host, True, namespaces[::-1] if is_upward else namespaces))
     return _Column(machines[::-1] if is_upward else machines, is_upward)

@@ -55,7 +55,7 @@ class Stop:
     hops
         The operations, with their costs.
     hooks
-        The hooks passed there: netfilter's own for a hook, those of a bridge for a device.
+        The hooks passed there: the hook itself, those of a bridge, and those that cost nothing before the first hop.
     rulings
         What tables said there.
     before, after
@@ -91,10 +91,15 @@ class Stop:
     @property
     def between(self) -> str:
         """For a hook: the devices by which the packet came and will go, as ``iif cni0, oif eth0``."""
-        if self.kind is not StopKind.HOOK or not self.hooks:
-            return ""
-        ways = (("iif", self.hooks[0].in_device), ("oif", self.hooks[0].out_device))
+        visits = [visit for visit in self.hooks if visit.hook.upper() == self.name]
+        ways = [(way, device) for visit in visits[:1] for way, device in zip(("iif", "oif"), visit[3:], strict=True)]
         return ", ".join(f"{way} {device}" for way, device in ways if device)
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """Hooks passed besides: those of a bridge, and those where nothing had to be done."""
+        others = [visit for visit in self.hooks if visit.hook.upper() != self.name]
+        return tuple(visit.hook.upper() if visit.family == "inet" else visit.hook for visit in others)
 
 
 def stops_of(hops: Sequence[PricedHop], path: Path) -> tuple[Stop, ...]:

@@ -94,9 +94,14 @@ def heading(packet: TracedPacket) -> str:
 
 def place_of(host: str, namespace: str) -> str:
     """A machine and a namespace of it, as a heading; what is between machines has no namespace."""
+    return f"{host}, {namespace_text(host, namespace)}" if namespace else f"{namespace_text(host, namespace)} of {host}"
+
+
+def namespace_text(host: str, namespace: str) -> str:
+    """What a namespace of a machine is called; that of what is between machines is empty."""
     if not namespace:
-        return f"from {host} over the network"
-    return f"{host}, root namespace" if namespace == host else f"{host}, namespace {namespace}"
+        return "network"
+    return "root namespace" if namespace == host else f"namespace {namespace}"
 
 
 def sentence(stop: Stop, total_ns: int) -> str:
@@ -131,8 +136,7 @@ def clauses(stop: Stop) -> list[str]:
     for at, group in groupby(stop.hops, key=lambda one: one.hop.at):
         hops = list(group)
         found += _of_table(rulings[at], hops) if at in rulings else _of_operations(hops)
-    bridge_hooks = [visit.hook for visit in stop.hooks if visit.family != "inet"]
-    return found + ([f"passes {', '.join(bridge_hooks)}"] if bridge_hooks else [])
+    return found + ([f"passes {', '.join(stop.passed)}"] if stop.passed else [])
 
 
 def changes(stop: Stop) -> list[str]:
