@@ -56,7 +56,7 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "figure.dpi": 100,
 }
-
+"""What figures are drawn and written with."""
 
 _LABEL_WIDTH = 46
 """Characters on one line of an axis label, at the most."""

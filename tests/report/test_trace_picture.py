@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,24 @@ def test_a_pod_that_calls_itself() -> None:
     found = trace(scenario(cluster={"endpoints": 1}), "svc-04-0", "svc-04")
     words = check_texts(trace_figure(found, ["first", "first_reply"]))
     assert words.count("namespace default/svc-04-0") == 4, "it is left and entered, twice"
+
+
+def test_wires_are_below_and_above_where_many_machines_are_passed() -> None:
+    found = trace(scenario(), "client-1", "svc-04")
+    packet = found.packet("first")
+    ways = [("node-1", "node-2"), ("node-3", "node-4"), ("node-5", "node-6")]
+    hops = tuple(
+        one._replace(hop=one.hop._replace(host=way[one.hop.host == "node-2"])) for way in ways for one in packet.hops
+    )
+    path = replace(packet.path, hops=tuple(one.hop for one in hops))
+    figure = trace_figure(replace(found, packets=(replace(packet, hops=hops, path=path),)))
+    check_texts(figure)
+    places = {one.get_text(): one.get_position() for one in figure.axes[0].texts}
+    across = [places[f"node-{number}"][0] for number in (1, 2, 4, 6)]
+    assert across == sorted(across), "each column is to the right of the one before"
+    wires = [one.get_position()[1] for one in figure.axes[0].texts if one.get_text() == "wire"]
+    machines = [places[f"node-{number}"][1] for number in range(1, 7)]
+    assert wires[0] < min(machines) < max(machines) < wires[1]
 
 
 def test_large_counts_and_long_names() -> None:
