@@ -33,7 +33,7 @@ class StopKind(StrEnum):
 
 
 _OFF_CORE = (Context.NIC, Context.WIRE, Context.PORT)
-_RELAYS = (Context.DAEMON, Context.WORKER)
+_USUAL = (Context.PROCESS, Context.SOFTIRQ)
 _ROUTING = ("route_", "ip_receive", "ip_forward")
 
 
@@ -163,7 +163,7 @@ def _kind_and_name(hop: Hop, namespace: str) -> tuple[StopKind, str]:
         return StopKind.HOOK, hook
     if hop.operation.startswith(_ROUTING):
         return StopKind.ROUTING, "routing"
-    if hop.context in _RELAYS:
+    if hop.context not in _USUAL:
         return StopKind.PROCESS, hop.at
     if hop.at == namespace:
         return StopKind.SOCKET, "socket"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kubesim.kernel.netfilter import targets
 from kubesim.kernel.netfilter.rule import Printable
-from kubesim.kernel.walk import Context
+from kubesim.scenario.stops import StopKind
 from kubesim.units import counted, format_ns
 
 if TYPE_CHECKING:
@@ -160,11 +160,9 @@ def changes(stop: Stop) -> list[str]:
 def handed_over(stop: Stop) -> str:
     """Out of which queue the packet comes at a stop, and who takes it; empty if it just goes on."""
     first = stop.hops[0].hop
-    if first.context is Context.SOFTIRQ:
-        return _QUEUES.get(first.operation, "")
-    if first.context in (Context.DAEMON, Context.WORKER):
-        return f"over to {first.at}, a {'process' if first.context is Context.DAEMON else 'kernel thread'} on its core"
-    return ""
+    if stop.kind is StopKind.PROCESS:
+        return f"over to {first.at} ({first.context.value})"
+    return _QUEUES.get(first.operation, "")
 
 
 def flow_text(flow: FlowTuple) -> str:

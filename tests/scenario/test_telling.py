@@ -100,10 +100,10 @@ def test_all_packets_or_those_asked_for() -> None:
         trace(scenario(), "client-1", "8.8.8.8").text(["reply"])
 
 
-def stop(*operations: str, context: Context = Context.SOFTIRQ) -> Stop:
+def stop(*operations: str, context: Context = Context.SOFTIRQ, kind: StopKind = StopKind.DEVICE) -> Stop:
     """A stop at which something is done that has no words."""
     hops = tuple(PricedHop(Hop("a", context, name, 2, 0, "x0"), Role.SOFTIRQ, 1, 0.0) for name in operations)
-    return Stop("a", "a", StopKind.DEVICE, "x0", hops, (), (), (), ())
+    return Stop("a", "a", kind, "x0", hops, (), (), (), ())
 
 
 def test_operations_without_words_are_called_by_their_names() -> None:
@@ -112,6 +112,6 @@ def test_operations_without_words_are_called_by_their_names() -> None:
 
 def test_who_takes_over() -> None:
     assert handed_over(stop("backlog")) == "this core's backlog, softirq"
-    assert handed_over(stop("tun_read", context=Context.DAEMON)) == "over to x0, a process on its core"
-    assert handed_over(stop("cipher", context=Context.WORKER)) == "over to x0, a kernel thread on its core"
+    for context in (Context.DAEMON, Context.WORKER):
+        assert handed_over(stop("cipher", context=context, kind=StopKind.PROCESS)) == f"over to x0 ({context.value})"
     assert handed_over(stop("bpf_program")) == ""
