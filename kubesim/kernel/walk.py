@@ -254,8 +254,7 @@ class Walk:
     def see(self, packet: Packet, namespace: Namespace) -> None:
         """Show the packet, as it is now, to who watches."""
         if self._watch is not None:
-            sight = Sight(len(self._hops), namespace.host.name, namespace.name, headers_of(packet))
-            self._watch.sights.append(sight)
+            self._watch.sights.append(Sight(len(self._hops), namespace, headers_of(packet)))
 
     def note_ruling(self, place: str, state: State) -> None:
         """Show what a table said to who watches."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.netfilter.traversal import State
     from kubesim.kernel.packet import FlowTuple, Packet
 
@@ -14,8 +15,7 @@ class Sight(NamedTuple):
     """The packet at one moment: before which hop, in which namespace, and its headers, a tunnel's first."""
 
     hops_before: int
-    host: str
-    namespace: str
+    namespace: Namespace
     headers: tuple[FlowTuple, ...]
 
 

@@ -13,6 +13,7 @@ from kubesim.kernel.walk import Context
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import FlowTuple
     from kubesim.kernel.walk import HookVisit, Hop, Path
     from kubesim.kernel.watch import Ruling, Sight, Watch
@@ -138,21 +139,32 @@ def stops_of(hops: Sequence[PricedHop], path: Path) -> tuple[Stop, ...]:
 
 
 def _places(hops: Sequence[Hop], sights: Sequence[Sight]) -> list[_Place]:
-    """Where each hop is done."""
+    """Where each hop is done; what is at no device, such as a lookup in a map, goes with what came before."""
     found: list[_Place] = []
+    for hop, namespace in zip(hops, _namespaces(hops, sights), strict=True):
+        last = found[-1] if found else None
+        if hop.context in _OFF_CORE:
+            place = last if last and last.kind is StopKind.WIRE else _Place(hop.host, "", StopKind.WIRE, "wire")
+        else:
+            name = hop.host if namespace is None else namespace.name  # a root namespace has its machine's name
+            place = _Place(hop.host, name, *_kind_and_name(hop, name))
+            is_nowhere = place.kind is StopKind.DEVICE and namespace is not None and hop.at not in namespace.devices
+            if is_nowhere and last is not None and last[:2] == place[:2]:
+                place = last
+        found.append(place)
+    return found
+
+
+def _namespaces(hops: Sequence[Hop], sights: Sequence[Sight]) -> list[Namespace | None]:
+    """The namespace of each hop: where the packet was last seen on that machine."""
+    found = []
     seen = 0
-    namespaces: dict[str, str] = {}
+    latest: dict[str, Namespace] = {}
     for number, hop in enumerate(hops):
         while seen < len(sights) and sights[seen].hops_before <= number:
-            namespaces[sights[seen].host] = sights[seen].namespace
+            latest[sights[seen].namespace.host.name] = sights[seen].namespace
             seen += 1
-        if hop.context in _OFF_CORE:
-            is_going_on = bool(found) and found[-1].kind is StopKind.WIRE
-            found.append(found[-1] if is_going_on else _Place(hop.host, "", StopKind.WIRE, "wire"))
-            namespaces.clear()  # the next machine's card is in its root namespace, which has the machine's name
-            continue
-        namespace = namespaces.get(hop.host, hop.host)
-        found.append(_Place(hop.host, namespace, *_kind_and_name(hop, namespace)))
+        found.append(latest.get(hop.host))
     return found
 
 

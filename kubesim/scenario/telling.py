@@ -135,7 +135,7 @@ def clauses(stop: Stop) -> list[str]:
     rulings = {ruling.place: ruling for ruling in stop.rulings}
     for at, group in groupby(stop.hops, key=lambda one: one.hop.at):
         hops = list(group)
-        found += _of_table(rulings[at], hops) if at in rulings else _of_operations(hops)
+        found += _of_table(rulings[at], hops) if at in rulings else _of_operations(hops, _within(stop, at))
     return found + ([f"passes {', '.join(stop.passed)}"] if stop.passed else [])
 
 
@@ -178,7 +178,14 @@ def address_text(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _of_operations(hops: Sequence[PricedHop]) -> list[str]:
+def _within(stop: Stop, at: str) -> str:
+    """Where in a stop something is done, such as in a map; empty if at the stop itself."""
+    own = ("", stop.name, stop.namespace)
+    is_own = stop.kind in (StopKind.ROUTING, StopKind.WIRE) or at in own or at.rpartition("/")[2] == stop.name
+    return "" if is_own else f" ({at})"
+
+
+def _of_operations(hops: Sequence[PricedHop], within: str) -> list[str]:
     """Operations in words; conntrack's lookup together with what it leads to."""
     found = []
     names = [one.hop.operation for one in hops]
@@ -187,7 +194,7 @@ def _of_operations(hops: Sequence[PricedHop]) -> list[str]:
             is_new = names[number + 1 : number + 2] == ["conntrack_new"]
             found.append("conntrack finds no entry and makes one" if is_new else "conntrack finds the entry")
         elif name != "conntrack_new":
-            found.append(_times(_WORDS.get(name, name.replace("_", " ")), one.hop.items))
+            found.append(_times(_WORDS.get(name, name.replace("_", " ")) + within, one.hop.items))
     return [text for text, _ in groupby(found)]
 
 

@@ -40,7 +40,7 @@ def test_headers_where_they_change() -> None:
     assert changed[2].headers[0][:3] == ("192.168.0.11", "192.168.0.12", "udp")
     before = [path.hops[sight.hops_before - 1].operation for sight in changed[1:]]
     assert before == ["nat_rewrite", "vxlan_encapsulate", "gro_cells"]
-    assert [sight.namespace for sight in changed] == ["default/client-1", "node-1", "node-1", "node-2"]
+    assert [sight.namespace.name for sight in changed] == ["default/client-1", "node-1", "node-1", "node-2"]
 
 
 def test_every_hook_and_every_rule_is_seen() -> None:

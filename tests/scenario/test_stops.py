@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from kubesim.kernel.packet import Packet
+from kubesim.kernel.device import Device
+from kubesim.kernel.namespace import Host
+from kubesim.kernel.packet import FlowTuple, Packet
 from kubesim.kernel.walk import Context, HookVisit, Hop, Path
-from kubesim.kernel.watch import Watch
+from kubesim.kernel.watch import Sight, Watch
 from kubesim.scenario import trace
 from kubesim.scenario.stops import StopKind, stops_of
+from kubesim.scenario.telling import clauses
 from kubesim.scenario.visits import PricedHop, Role
 from tests.scenarios import PROXIES, scenario
 
@@ -88,6 +91,20 @@ def made_up(*hops: Hop, watch: Watch | None = None, hooks: tuple[HookVisit, ...]
     """A path of such hops."""
     packet = Packet("10.0.0.1", "10.0.0.2", "udp", 1, 2, 64)
     return Path(hops, hooks, {}, None, "lost", packet, None, watch=watch)
+
+
+def test_what_is_at_no_device_goes_with_what_came_before() -> None:
+    namespace = Host("a").root
+    Device(namespace, "lxc1", 1500)
+    Device(namespace, "lxc2", 1500)
+    headers = (FlowTuple("10.0.0.1", "10.0.0.2", "udp", 1, 2),)
+    path = made_up(
+        *(Hop("a", Context.SOFTIRQ, "bpf_map_lookup", 1, 0, at) for at in ("lxc1", "policy", "connections", "lxc2")),
+        watch=Watch([Sight(0, namespace, headers)]),
+    )
+    found = stops_of([PricedHop(hop, Role.SEND, 10, 0.0) for hop in path.hops], path)
+    assert [(stop.name, len(stop.hops)) for stop in found] == [("lxc1", 3), ("lxc2", 1)]
+    assert clauses(found[0]) == ["bpf map lookup", "bpf map lookup (policy)", "bpf map lookup (connections)"]
 
 
 def test_what_nobody_has_thought_of_is_a_device_or_a_process() -> None:
