@@ -106,7 +106,8 @@ def namespace_text(host: str, namespace: str) -> str:
 
 def sentence(stop: Stop, total_ns: int) -> str:
     """What happens at a stop, and how long it takes."""
-    name = f"{stop.name} ({stop.between})" if stop.between else stop.name
+    aside = stop.contexts if stop.kind is StopKind.PROCESS else stop.between
+    name = f"{stop.name} ({aside})" if aside else stop.name
     parts = [*clauses(stop), *changes(stop)]
     return f"{name}: {'; '.join(parts)} ({time_and_share(stop.cost_ns, total_ns)})"
 

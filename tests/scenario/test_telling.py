@@ -8,7 +8,7 @@ from kubesim.errors import InputError
 from kubesim.kernel.walk import Context, Hop
 from kubesim.scenario import trace
 from kubesim.scenario.stops import Stop, StopKind
-from kubesim.scenario.telling import clauses, handed_over
+from kubesim.scenario.telling import clauses, handed_over, sentence
 from kubesim.scenario.visits import PricedHop, Role
 from tests.scenarios import scenario
 
@@ -108,6 +108,11 @@ def stop(*operations: str, context: Context = Context.SOFTIRQ, kind: StopKind = 
 
 def test_operations_without_words_are_called_by_their_names() -> None:
     assert clauses(stop("bpf_program", "bpf_map_lookup")) == ["bpf program ×2", "bpf map lookup ×2"]
+
+
+def test_who_works_in_a_process_is_said() -> None:
+    relay = stop("tun_read", context=Context.DAEMON, kind=StopKind.PROCESS)
+    assert sentence(relay, total_ns=4) == "x0 (daemon): tun read ×2 (1 ns, 25.0%)"
 
 
 def test_who_takes_over() -> None:
