@@ -14,7 +14,8 @@
 Everything public is here: scenarios (:class:`Scenario`, :func:`load_scenario`), running them (:func:`run`,
 :class:`Result`), following a packet (:func:`trace`), a node's rules (:func:`node_rules`) and what rules do to a packet
 (:func:`read_dumps`, :class:`Flow`, :func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`), figures
-(:func:`draw_directory`), costs (:func:`load_cost_set`, :func:`evidence`) and errors (:class:`KubesimError`).
+(:func:`draw_directory`, :func:`draw_trace`), costs (:func:`load_cost_set`, :func:`evidence`) and errors
+(:class:`KubesimError`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from kubesim.experiment import Experiment, load_experiment, sweep
     from kubesim.kernel.rule_dumps import read_dumps
     from kubesim.kernel.rule_trace import Flow, RuleTrace, trace_rules
-    from kubesim.report import draw_directory
+    from kubesim.report import draw_directory, draw_trace
     from kubesim.scenario import Result, Scenario, TraceResult, evidence, load_scenario, run, save_result, trace
     from kubesim.scenario.node_rules import node_rules
 
@@ -42,6 +43,7 @@ _HOMES = {
     "Scenario": "kubesim.scenario",
     "TraceResult": "kubesim.scenario",
     "draw_directory": "kubesim.report",
+    "draw_trace": "kubesim.report",
     "evidence": "kubesim.scenario",
     "Flow": "kubesim.kernel.rule_trace",
     "RuleTrace": "kubesim.kernel.rule_trace",
@@ -69,6 +71,7 @@ __all__ = [
     "Scenario",
     "TraceResult",
     "draw_directory",
+    "draw_trace",
     "evidence",
     "load_cost_set",
     "load_experiment",

@@ -106,6 +106,18 @@ def trace(
     ] = None,
     size: Annotated[int, typer.Option("--bytes", min=0, max=65_000, help="payload of each packet")] = 64,
     settings: SetOption = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|png", help="draw the way of the first packet, or of `--packet`")
+    ] = None,
+    as_text: Annotated[bool, typer.Option("--text", help="tell the ways in words instead of tables")] = False,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--packet",
+            metavar="KIND",
+            help="with --picture or --text: `first`, `first_reply`, `established` or `reply`; may be repeated",
+        ),
+    ] = None,
     dumps: Annotated[
         list[Path] | None,
         typer.Option(
@@ -141,7 +153,8 @@ def trace(
     """Follow a new connection hop by hop: its first packet, an established one, and the replies.
 
     Each line is an operation of the kernel or the card: where it is done, how often (rules tested, frames …), and what
-    it costs. JSON: `packets[]` with `kind`, `hops[]`, `rules_tested`, `delivered_to`, `total_ns`.
+    it costs. `--text` tells the ways in words and `--picture` draws them, with addresses before and after each change.
+    JSON: `packets[]` with `kind`, `hops[]`, `rules_tested`, `delivered_to`, `total_ns`.
 
     With `--rules DUMP` no scenario is needed: one packet is walked through a real node's rules, with every outcome.
     JSON: `outcomes[]` with `to`, `verdict`, `probability`, `masquerade`, `rules_tested`.
@@ -162,16 +175,31 @@ def trace(
         return
     if scenario is None or source is None or target is None:
         raise InputError("trace needs a scenario with --from and --to, or --rules with --src, --dst and --dport")
+    if kinds and picture is None and not as_text:
+        raise InputError("--packet goes with --picture or --text")
+    if as_json and as_text:
+        raise InputError("--text and --json are two forms of the same: give one of them")
     from kubesim.cli import show  # noqa: PLC0415
     from kubesim.cli.inputs import scenario_with  # noqa: PLC0415
     from kubesim.scenario import trace as follow  # noqa: PLC0415
 
+    if picture is not None:
+        from kubesim.report.trace_picture import check_picture, draw_trace  # noqa: PLC0415
+
+        check_picture(picture)
     found = follow(scenario_with(scenario, settings), source, target, protocol=protocol, payload_bytes=size)
+    if picture is not None:
+        draw_trace(found, picture, kinds or ("first",))
     if as_json:
         _print_json(found.to_dict())
+        return
+    show.notices(found.notices)
+    if as_text:
+        typer.echo(found.text(kinds or ()))
     else:
-        show.notices(found.notices)
         show.trace(found)
+    if picture is not None:
+        show.written(picture)
 
 
 @app.command()

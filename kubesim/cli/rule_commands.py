@@ -70,6 +70,7 @@ _ONLY: Mapping[str, Mapping[str, str]] = {
     },
     "a scenario": {
         "scenario": "SCENARIO.yaml", "source": "--from", "target": "--to", "size": "--bytes", "settings": "--set",
+        "picture": "--picture", "kinds": "--packet", "as_text": "--text",
     },
 }  # fmt: skip
 """What goes with only one of the two things that ``trace`` follows packets through."""

@@ -20,5 +20,6 @@ def enqueue(walk: Walk, packet: Packet, device: Device) -> None:
 def _process(walk: Walk, packet: Packet, device: Device) -> None:
     """What ``process_backlog`` and ``__netif_receive_skb`` cost (net/core/dev.c)."""
     walk.context = Context.SOFTIRQ
+    walk.see(packet, device.namespace)
     walk.pay("backlog", at=device.name)
     device.receive(walk, packet)

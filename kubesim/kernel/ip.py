@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def receive(walk: Walk, packet: Packet, device: Device) -> None:
     """Take a packet from a device (``ip_rcv``)."""
     namespace = device.namespace
+    walk.see(packet, namespace)
     if namespace.hooks.run(walk, packet, Hook.PREROUTING, namespace, in_device=device.name):
         receive_finish(walk, packet, device)
 
@@ -35,6 +36,7 @@ def receive_finish(walk: Walk, packet: Packet, device: Device) -> None:
 
 def send(walk: Walk, packet: Packet, namespace: Namespace, tunnel: Device | None = None) -> None:
     """Send a packet that starts in this namespace (``ip_local_out``); ``tunnel`` is the device that wrapped it."""
+    walk.see(packet, namespace)
     route = _route(walk, packet, namespace)
     if route is None:
         return
@@ -52,6 +54,7 @@ def send(walk: Walk, packet: Packet, namespace: Namespace, tunnel: Device | None
 
 def send_translated(walk: Walk, packet: Packet, namespace: Namespace) -> None:
     """Send a packet whose destination IPVS has rewritten (``ip_vs_nat_send_or_cont``): OUTPUT again, then out."""
+    walk.see(packet, namespace)
     route = _route(walk, packet, namespace)
     if route is None:
         return

@@ -130,6 +130,7 @@ class Nic(Device):
         """
         walk.queue_hash = None if packet.destination_port else packet.flow_hash
         walk.context = Context.SOFTIRQ
+        walk.see(packet, self.namespace)
         walk.pay("nic_receive", packet.segments, at=self.name)
         walk.pay("gro", packet.segments, at=self.name)
         packet.forget_connection()

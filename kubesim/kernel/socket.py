@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
+    from kubesim.kernel.watch import Watch
 
 SEND, RECEIVE = "syscall_send", "syscall_receive"
 """Sending and receiving on a socket that is there."""
@@ -32,6 +33,7 @@ def send(
     send_call: str | None = SEND,
     receive_call: str | None = RECEIVE,
     stop_at_decision: bool = False,
+    watch: Watch | None = None,
 ) -> Path:
     """Send a packet from a socket in ``namespace`` and follow it to its end.
 
@@ -51,14 +53,17 @@ def send(
         The system call in which a process waits for it; None if nobody does (a SYN).
     stop_at_decision
         Go no further than the choice of a real server.
+    watch
+        Takes what is seen on the way, None if nobody watches.
 
     Returns
     -------
     Path
         Every operation in order, and where the packet came to.
     """
-    walk = Walk(chance, materialise, receive_call=receive_call, stop_at_decision=stop_at_decision)
+    walk = Walk(chance, materialise, receive_call=receive_call, stop_at_decision=stop_at_decision, watch=watch)
     walk.host = namespace.host.name
+    walk.see(packet, namespace)
     materialise(packet.destination)
     if send_call is not None:
         walk.pay(send_call, size_bytes=packet.payload_bytes, at=namespace.name)

@@ -45,6 +45,7 @@ class Tunnel(Device):
     def _receive_inner(self, walk: Walk, packet: Packet) -> None:
         """What ``gro_cells`` hands up: a second NAPI on the same core."""
         walk.pay("gro_cells", at=self.name)
+        walk.see(packet, self.namespace)
         packet.forget_connection()
         packet.mark = 0
         self.receive(walk, packet)

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from kubesim.kernel.watch import Ruling, Sight, headers_of
+
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.netfilter.rule import Rule
+    from kubesim.kernel.netfilter.traversal import State
     from kubesim.kernel.packet import Packet
+    from kubesim.kernel.watch import Watch
 
 
 class Context(StrEnum):
@@ -127,6 +131,8 @@ class Path:
         The machines that were chosen before a server was: by a load balancer, or by a router with several next hops.
     interval
         The part of [0, 1) in which the flow's random number leads to the same choices.
+    watch
+        What was seen on the way, where somebody watched.
     """
 
     hops: tuple[Hop, ...]
@@ -140,6 +146,7 @@ class Path:
     queue_hash: int | None = None
     ways: tuple[str, ...] = ()
     interval: tuple[float, float] = (0.0, 1.0)
+    watch: Watch | None = None
 
 
 class Chance:
@@ -198,6 +205,8 @@ class Walk:
         The system call in which a process waits for the packet, None if nobody does.
     stop_at_decision
         End the walk as soon as a server is chosen.
+    watch
+        Takes what is seen on the way, None if nobody watches.
     """
 
     def __init__(
@@ -207,6 +216,7 @@ class Walk:
         *,
         receive_call: str | None = None,
         stop_at_decision: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self.chance = chance or Chance()
         self.materialise = materialise
@@ -215,6 +225,7 @@ class Walk:
         self.context = Context.PROCESS
         self.queue_hash: int | None = None
         self._stop_at_decision = stop_at_decision
+        self._watch = watch
         self._hops: list[Hop] = []
         self._hooks: list[HookVisit] = []
         self._rules_tested: dict[tuple[str, str], int] = {}
@@ -231,12 +242,24 @@ class Walk:
 
     def note_hook(self, family: str, hook: str, in_device: str | None, out_device: str | None) -> None:
         """Note a netfilter hook."""
+        if self._watch is not None:
+            self._watch.hook_starts.append(len(self._hops))
         self._hooks.append(HookVisit(self.host, family, hook, in_device, out_device))
 
     def note_rules(self, table_and_hook: str, tested: int) -> None:
         """Note how many rules were tested."""
         key = (self.host, table_and_hook)
         self._rules_tested[key] = self._rules_tested.get(key, 0) + tested
+
+    def see(self, packet: Packet, namespace: Namespace) -> None:
+        """Show the packet, as it is now, to who watches."""
+        if self._watch is not None:
+            self._watch.sights.append(Sight(len(self._hops), namespace, headers_of(packet)))
+
+    def note_ruling(self, place: str, state: State) -> None:
+        """Show what a table said to who watches."""
+        if self._watch is not None:
+            self._watch.rulings.append(Ruling(len(self._hops), place, state))
 
     def defer(self, work: Callable[..., None], *arguments: object) -> None:
         """Put work into a queue, as a hand-off to softirq or to another host does."""
@@ -296,4 +319,5 @@ class Walk:
             self.queue_hash,
             tuple(self._ways),
             (self.chance.low, self.chance.high),
+            self._watch,
         )

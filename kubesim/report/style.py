@@ -36,7 +36,10 @@ DASHES: tuple[Any, ...] = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-_STYLE: Any = {
+FILE_ENDINGS = ("png", "svg")
+"""The kinds of files that figures are written as."""
+
+STYLE: Any = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.spines.top": False,
@@ -53,7 +56,7 @@ _STYLE: Any = {
     "svg.fonttype": "path",
     "figure.dpi": 100,
 }
-
+"""What figures are drawn and written with."""
 
 _LABEL_WIDTH = 46
 """Characters on one line of an axis label, at the most."""
@@ -120,7 +123,7 @@ def new_figure(
     around = margins or Margins()
     width = around.left + len(panels) * (panel_inches[0] + around.between) - around.between + around.right
     height = around.bottom + panel_inches[1] + around.top
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         axes = figure.subplots(
             1,
@@ -144,33 +147,34 @@ def new_figure(
 
 
 def save(figure: Figure, stem: Path, provenance: dict[str, str]) -> list[Path]:
-    """Write ``STEM.png`` and ``STEM.svg`` with where they come from, and no date: the same data give the same bytes.
+    """Write ``STEM.png`` and ``STEM.svg`` with where they come from.
 
     Raises
     ------
     OutputError
         If a file cannot be written.
     """
-    text = "; ".join(f"{key}: {value}" for key, value in provenance.items())
-    metadata: dict[str, dict[str, Any]] = {
-        ".png": {"Software": f"kubesim {provenance.get('kubesim_version', '')}".strip(), "Description": text},
-        ".svg": {
-            "Creator": f"kubesim {provenance.get('kubesim_version', '')}".strip(),
-            "Description": text,
-            "Date": None,
-        },
-    }
-    written = []
-    with mpl.rc_context(_STYLE):
-        for ending, entries in metadata.items():
-            path = stem.with_suffix(ending)
+    return [save_file(figure, stem.with_suffix(f".{ending}"), provenance) for ending in FILE_ENDINGS]
 
-            def draw(aside: Path, entries: dict[str, Any] = entries) -> None:
-                figure.savefig(aside, dpi=160, metadata=entries)
 
-            write_file(path, draw)
-            written.append(path)
-    return written
+def save_file(figure: Figure, path: Path, provenance: dict[str, str]) -> Path:
+    """Write one file with where it comes from, and no date: the same data give the same bytes.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    software = f"kubesim {provenance.get('kubesim_version', '')}".strip()
+    metadata: dict[str, Any] = {"Description": "; ".join(f"{key}: {value}" for key, value in provenance.items())}
+    metadata |= {"Creator": software, "Date": None} if path.suffix == ".svg" else {"Software": software}
+
+    def draw(aside: Path) -> None:
+        figure.savefig(aside, dpi=160, metadata=metadata)
+
+    with mpl.rc_context(STYLE):
+        write_file(path, draw)
+    return path
 
 
 def spread_labels(positions: Sequence[float], smallest_gap: float) -> list[float]:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import html
 import ipaddress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.kernel import socket
 from kubesim.kernel.packet import Packet
+from kubesim.kernel.watch import Watch
 from kubesim.scenario.simulation import costs_of, deploy, provenance
+from kubesim.scenario.stops import stops_of
+from kubesim.scenario.telling import told
 from kubesim.scenario.visits import PricedHop, Role, priced
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kubesim.cluster import Cluster, Pod, Service, ServicePort
     from kubesim.cost import CostSet
     from kubesim.kernel.walk import Path
     from kubesim.scenario.deployment import Deployment
     from kubesim.scenario.spec import Scenario
+    from kubesim.scenario.stops import Stop
 
 SOURCE_PORT = 40_000
 DEFAULT_PORT = 80
 DEFAULT_BYTES = 64
 PROTOCOLS = ("tcp", "udp")
+
+KINDS = ("first", "first_reply", "established", "reply")
+"""The packets of a connection that are followed: those that open it, and those of later."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,15 @@ class TracedPacket:
         roles = [hop.role for hop in self.hops]
         changes = [role for before, role in zip([None, *roles], roles, strict=False) if role != before]
         return sum(role in (Role.SOFTIRQ, Role.DAEMON, Role.WORKER, Role.RECEIVE) for role in changes)
+
+    @cached_property
+    def stops(self) -> tuple[Stop, ...]:
+        """The sockets, devices, hooks and decisions it passed, with its headers before and after each."""
+        return stops_of(self.hops, self.path)
+
+    def text(self) -> str:
+        """Its way in words, a numbered list."""
+        return told(self)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``kubesim trace --json`` prints of it."""
@@ -126,6 +146,31 @@ class TraceResult:
     source: str
     target: str
     packets: tuple[TracedPacket, ...]
+
+    def packet(self, kind: str) -> TracedPacket:
+        """One of the packets, by its kind.
+
+        Raises
+        ------
+        InputError
+            If there is no such kind, or the connection did not come so far.
+        """
+        if kind not in KINDS:
+            raise InputError(f"packet: there is no {kind!r}: {did_you_mean(kind, KINDS)}")
+        for packet in self.packets:
+            if packet.kind == kind:
+                return packet
+        last = self.packets[-1]
+        raise InputError(f"packet: there is no {kind}: the {last.kind} packet got nowhere: {last.path.reason}")
+
+    def text(self, kinds: Sequence[str] = ()) -> str:
+        """The ways of the packets in words: of those asked for, or of all."""
+        chosen = [self.packet(kind) for kind in kinds] if kinds else self.packets
+        return "\n\n".join(packet.text() for packet in chosen)
+
+    def _repr_html_(self) -> str:
+        """The same for Jupyter."""
+        return f"<pre>{html.escape(self.text())}</pre>"
 
     def to_dict(self) -> dict[str, Any]:
         """What ``kubesim trace --json`` prints."""
@@ -190,7 +235,7 @@ class _Tracer:
         if protocol not in PROTOCOLS:
             raise InputError(f"protocol: only {' and '.join(PROTOCOLS)} can be traced, not {protocol!r}")
         found: list[TracedPacket] = []
-        for kinds in (("first", "first_reply"), ("established", "reply")):
+        for kinds in (KINDS[:2], KINDS[2:]):
             request = Packet(client_address, address, protocol, SOURCE_PORT, port, self._payload_bytes)
             request.is_opening = kinds[0] == "first"
             sent = self._send(kinds[0], request)
@@ -227,7 +272,9 @@ class _Tracer:
         sent = f"{packet.source}:{packet.source_port} > {packet.destination}:{packet.destination_port}"
         if packet.protocol == "tcp":
             packet.segment_bytes = deployment.segment_bytes
-        path = socket.send(deployment.namespace_at(packet.source), packet, materialise=deployment.materialise)
+        path = socket.send(
+            deployment.namespace_at(packet.source), packet, materialise=deployment.materialise, watch=Watch()
+        )
         hops = priced(path.hops, self._costs)
         arrived = path.packet
         delivered_to = deployment.pod_name(

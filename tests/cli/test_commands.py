@@ -165,6 +165,38 @@ def test_trace(scenario: Path) -> None:
     assert "got nowhere: 8.8.8.8 is not in the cluster" in lost
 
 
+def test_trace_in_words_and_as_a_picture(scenario: Path, tmp_path: Path) -> None:
+    ends = ("trace", scenario, "--from", "client-1", "--to", "svc-07")
+    text = succeed(*ends, "--text", "--packet", "reply", "--packet", "first")
+    assert text.startswith("reply: tcp 10.244.")
+    assert text.count("PREROUTING (iif cni0): conntrack finds") == 2
+    drawn = tmp_path / "new" / "way.svg"
+    assert f"written to {drawn}" in succeed(*ends, "--picture", drawn)
+    found = json.loads(succeed(*ends, "--picture", tmp_path / "way.png", "--json"))
+    assert len(found["packets"]) == 4
+    assert drawn.read_text("utf-8").startswith("<?xml")
+    assert (tmp_path / "way.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--picture", "way.pdf"], "picture: way.pdf: a picture is a .png or .svg file"),
+        (["--packet", "first"], "--packet goes with --picture or --text"),
+        (["--text", "--packet", "frist"], "packet: there is no 'frist': did you mean 'first'?"),
+        (["--text", "--json"], "--text and --json are two forms of the same: give one of them"),
+    ],
+)
+def test_what_cannot_be_drawn_or_told(options: list[str], message: str, scenario: Path) -> None:
+    assert message in fail("trace", scenario, "--from", "client-1", "--to", "svc-07", *options)
+
+
+@pytest.mark.parametrize("option", [["--picture", "way.svg"], ["--text"], ["--packet", "first"]])
+def test_dumps_have_no_pictures(option: list[str]) -> None:
+    said = fail("trace", "--rules", "x", "--src", "10.0.0.1", "--dst", "10.0.0.2", "--dport", "80", *option)
+    assert f"{option[0]} goes with a scenario, not with --rules" in said
+
+
 def test_sweep_and_plot(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = succeed("sweep", experiment, "--workers", 2)

@@ -28,6 +28,7 @@ def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str
         Table and hook, for the reason of a drop.
     """
     packet.mark = state.mark
+    walk.note_ruling(place, state)
     for name in state.noted_in:
         call.namespace.recent_clients.setdefault(name, set()).add(packet.source)
     match state.verdict:

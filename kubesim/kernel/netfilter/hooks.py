@@ -86,5 +86,9 @@ class Hooks:
         if not functions:
             return True
         walk.note_hook("inet", hook.lower(), in_device, out_device)
+        walk.see(packet, namespace)
         call = HookCall(hook, namespace, in_device, out_device)
-        return not any(function(walk, packet, call) is Verdict.STOP or walk.is_over for _, _, function in functions)
+        if any(function(walk, packet, call) is Verdict.STOP or walk.is_over for _, _, function in functions):
+            return False
+        walk.see(packet, namespace)
+        return True
