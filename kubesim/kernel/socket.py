@@ -68,9 +68,8 @@ def send(
     if packet.is_opening and packet.protocol == "udp":
         walk.pay(FIRST_SEND, at=namespace.name)
     bpf = namespace.host.bpf
-    if bpf is not None and bpf.sockets is not None:
-        bpf.sockets.send(walk, packet, namespace)
-    walk.defer(ip.send, walk, packet, namespace)
+    if bpf is None or bpf.sockets is None or bpf.sockets.send(walk, packet, namespace):
+        walk.defer(ip.send, walk, packet, namespace)
     return walk.run(packet)
 
 

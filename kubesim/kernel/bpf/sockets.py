@@ -12,7 +12,7 @@ from kubesim.kernel.bpf.connections import Place
 from kubesim.kernel.bpf.program import LOOKUP, UPDATE
 
 if TYPE_CHECKING:
-    from kubesim.kernel.bpf.services import Services
+    from kubesim.kernel.bpf.services import Services, VirtualService
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import FlowTuple, Packet
     from kubesim.kernel.walk import Walk
@@ -39,17 +39,27 @@ class SocketPrograms:
         self._servers: dict[FlowTuple, Place] = {}
         self._called: dict[FlowTuple, Place] = {}
 
-    def send(self, walk: Walk, packet: Packet, namespace: Namespace) -> None:
-        """Give a packet that starts here its real destination; a connection that nobody serves ends here."""
+    def send(self, walk: Walk, packet: Packet, namespace: Namespace) -> bool:
+        """Give a packet that starts here its real destination; whether it goes on, as one that nobody serves does not.
+
+        Sockets that connect are asked when they do, others for each datagram.
+        """
         if not self._is_for(namespace):
-            return
+            return True
         flow = packet.flow
         if packet.protocol == "tcp" and not packet.is_opening:
             server = self._servers.get(flow)
         else:
-            server = self._serve(walk, packet, namespace)
+            walk.pay("bpf_program", at="connect4" if packet.protocol == "tcp" else "sendmsg4")
+            service = self._services.look_up(walk, packet)
+            if service is None:
+                return True
+            server = self._serve(walk, packet, service, namespace.name)
+            if server is None:
+                return False
         if server is not None:
             packet.destination, packet.destination_port = server
+        return True
 
     def receive(self, walk: Walk, packet: Packet, namespace: Namespace) -> None:
         """Let a reply come from where the process has sent to (getpeername4, recvmsg4)."""
@@ -70,18 +80,14 @@ class SocketPrograms:
     def _is_for(self, namespace: Namespace) -> bool:
         return self._namespaces is None or namespace.name in self._namespaces
 
-    def _serve(self, walk: Walk, packet: Packet, namespace: Namespace) -> Place | None:
-        """The server of a socket that connects, or of a datagram; None where the address is not a virtual one."""
-        walk.pay("bpf_program", at="connect4" if packet.protocol == "tcp" else "sendmsg4")
-        service = self._services.look_up(walk, packet)
-        if service is None:
-            return None
+    def _serve(self, walk: Walk, packet: Packet, service: VirtualService, client: str) -> Place | None:
+        """The server of a socket that connects, or of a datagram; None where the walk ends."""
         flow = packet.flow
-        server = self._servers.get(flow) if packet.protocol == "udp" else None
-        if server is not None:
+        known = self._servers.get(flow) if packet.protocol == "udp" else None
+        if known is not None:
             walk.pay(LOOKUP, _LOOKUPS_AGAIN, at=_MAP)
-            return server
-        server = service.choose(walk, packet, namespace.name)
+            return known
+        server = service.choose(walk, packet, client)
         if server is None or walk.is_over:
             return None
         walk.pay(LOOKUP, at=_MAP)
