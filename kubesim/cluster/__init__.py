@@ -5,15 +5,17 @@ from __future__ import annotations
 from kubesim.cluster.build import build_cluster, read_cluster
 from kubesim.cluster.cluster import Cluster
 from kubesim.cluster.pods import PlannedPod
-from kubesim.cluster.records import ContainerPort, Endpoint, Node, Pod, Service, ServicePort
-from kubesim.cluster.spec import ClusterSpec
+from kubesim.cluster.records import ContainerPort, Endpoint, Node, OutsideHost, Pod, Service, ServicePort
+from kubesim.cluster.spec import ClusterSpec, LoadBalancing
 
 __all__ = [
     "Cluster",
     "ClusterSpec",
     "ContainerPort",
     "Endpoint",
+    "LoadBalancing",
     "Node",
+    "OutsideHost",
     "PlannedPod",
     "Pod",
     "Service",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kubesim.cluster import fleet as fleets
@@ -12,6 +13,7 @@ from kubesim.cluster.endpoints import endpoint_lists, listed_endpoints
 from kubesim.cluster.fleet import Fleet
 from kubesim.cluster.manifests import read_manifests
 from kubesim.cluster.nodes import check_is_routable, make_nodes, node_labels
+from kubesim.cluster.outside import outside_hosts, reachable
 from kubesim.cluster.pods import PlannedPod, make_pods, plan_pods, put_on_nodes
 from kubesim.cluster.records import Pod
 from kubesim.cluster.services import check_node_ports, given_cluster_ips, make_service
@@ -29,10 +31,13 @@ if TYPE_CHECKING:
 _FIRST_POD_ADDRESS = 2  # .0 is the tunnel endpoint's, .1 the bridge's
 
 
-def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp") -> Cluster:
+def build_cluster(
+    spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp", outside: int = 1
+) -> Cluster:
     """Build the cluster that a scenario describes, so that CNI plugins can wire it.
 
-    Pods whose addresses are not in their node's range get others that are.
+    Pods whose addresses are not in their node's range get others that are; Services that can be called from outside
+    get node ports and addresses where they have none.
 
     Parameters
     ----------
@@ -42,6 +47,8 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_p
         Pods to add, from which a workload sends.
     fleet_protocol
         Protocol of the Services that are made by number.
+    outside
+        Machines outside of the cluster that call its Services.
 
     Returns
     -------
@@ -55,7 +62,9 @@ def build_cluster(spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_p
     manifests = read_manifests(spec.manifests, "cluster.manifests: ")
     for one in manifests.nodes:
         check_is_routable(one)
-    return _build(spec, manifests, clients, fleet_protocol)
+    cluster = _build(spec, manifests, clients, fleet_protocol)
+    hosts, balancer = outside_hosts(spec, cluster.nodes, outside)
+    return replace(cluster, outside=hosts, load_balancer=balancer if spec.load_balancer == "machine" else None)
 
 
 def read_cluster(files: Iterable[Path], node: str | None = None) -> Cluster:
@@ -107,6 +116,8 @@ def _build(
         spec.service_cidr, "cluster.service_cidr", "Services", given_cluster_ips(manifests.services)
     )
     services = [make_service(given, service_pool) for given in manifests.services]
+    if not is_as_given:
+        services = reachable(services, spec)
     check_node_ports(services)
     pods = make_pods(planned, by_name, pools, services)
     lists = endpoint_lists(services, pods, listed_endpoints(manifests, moved))

@@ -33,6 +33,7 @@ def cilium(cluster: Cluster, proxy: str, settings: dict[str, Any] | None = None,
         plugin(cluster, plugin.settings_model(**of_proxy)),
         "192.168.0.0/24",
         1500,
+        load_balancing="bgp",
     )
 
 

@@ -10,11 +10,6 @@ import pytest
 
 from kubesim.cluster import ClusterSpec, build_cluster
 from kubesim.errors import InputError
-from kubesim.kernel import socket
-from kubesim.kernel.namespace import Host, Namespace
-from kubesim.kernel.nic import Nic
-from kubesim.kernel.packet import Packet
-from kubesim.kernel.walk import Chance
 from kubesim.proxy.cilium_ebpf import Plugin, Settings
 from kubesim.scenario import run
 from tests.clusters import cluster_of, converse, deploy, operations, sized_cluster
@@ -27,8 +22,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.walk import Path as WalkedPath
     from kubesim.scenario.deployment import Deployment
 
-CLIENT = "192.168.0.200"
-NODE_PORT, BALANCED = 30_080, "192.168.0.240"
+NODE_PORT, BALANCED = 30_080, "203.0.113.240"
 SERVICES = """
 - apiVersion: v1
   kind: Service
@@ -39,7 +33,7 @@ SERVICES = """
     externalTrafficPolicy: POLICY
     sessionAffinity: AFFINITY
     ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
-  status: {loadBalancer: {ingress: [{ip: 192.168.0.240}]}}
+  status: {loadBalancer: {ingress: [{ip: 203.0.113.240}]}}
 - {apiVersion: v1, kind: Endpoints, metadata: {name: web},
    subsets: [{addresses: [ADDRESSES], ports: [{port: 8080}]}]}
 """
@@ -49,33 +43,22 @@ AT = {"near": "{ip: 10.244.1.12, nodeName: n1}", "far": "{ip: 10.244.2.21, nodeN
 def cluster_with(tmp_path: Path, *places: str, policy: str = "Cluster", affinity: str = "None") -> Cluster:
     """Two nodes, and a Service with endpoints on the first (near) or the second (far)."""
     text = SERVICES.replace("POLICY", policy).replace("AFFINITY", affinity)
-    return cluster_of(TOPOLOGY + text.replace("ADDRESSES", ", ".join(AT[one] for one in places)), tmp_path)
+    text = TOPOLOGY + text.replace("ADDRESSES", ", ".join(AT[one] for one in places))
+    return cluster_of(text, tmp_path, load_balancer="bgp")
 
 
-def outside(deployment: Deployment) -> Namespace:
-    """A machine on the nodes' network that is not of the cluster."""
-    root = Host("outside").root
-    nic = Nic(root, "eth0", 1500, deployment._ethernet)
-    root.add_address(nic, f"{CLIENT}/24")
-    deployment._ethernet.plug_in(nic)
-    return root
+def client_of(deployment: Deployment) -> str:
+    """The address of a machine on the nodes' network that is not of the cluster."""
+    return deployment.cluster.outside[0].address
 
 
 def call(deployment: Deployment, address: str, port: int, protocol: str = "tcp", luck: float = 0.0) -> list[WalkedPath]:
     """First packet, its reply, a second packet and its reply, of a client outside."""
-    deployment.host("n1")
-    client = outside(deployment)
-    paths: list[WalkedPath] = []
-    for is_opening in (True, False):
-        packet = Packet(CLIENT, address, protocol, 40_000, port, 64, is_opening=is_opening)
-        sent = socket.send(client, packet, chance=Chance(luck), materialise=deployment.materialise)
-        assert sent.reason is None, sent.reason
-        arrived = sent.packet.flow.reversed()
-        server = deployment.namespace_at(arrived.source)
-        answer = socket.send(server, Packet(*arrived, payload_bytes=64), materialise=deployment.materialise)
-        assert answer.reason is None, answer.reason
-        paths += [sent, answer]
-    return paths
+    found = converse(deployment, client_of(deployment), address, port, protocol, luck)
+    paths = [found.first, found.first_reply, found.established, found.reply]
+    arrived = [path for path in paths if path is not None and path.reason is None]
+    assert len(arrived) == 4, found.first.reason
+    return arrived
 
 
 def way(path: WalkedPath) -> list[str]:
@@ -178,21 +161,18 @@ class TestInside:
 class TestOutside:
     """Clients outside, by NodePort and load balancer."""
 
-    @pytest.mark.parametrize(("address", "port"), [("192.168.0.11", NODE_PORT), (BALANCED, 80)])
+    @pytest.mark.parametrize(
+        ("address", "port", "policy"), [("192.168.0.11", NODE_PORT, "Cluster"), (BALANCED, 80, "Local")]
+    )
     @pytest.mark.parametrize("settings", [{}, NATIVE])
     def test_a_server_on_the_same_node_sees_the_client(
-        self, tmp_path: Path, settings: dict[str, Any], address: str, port: int
+        self, tmp_path: Path, settings: dict[str, Any], address: str, port: int, policy: str
     ) -> None:
-        deployment = cilium(cluster_with(tmp_path, "near"), "cilium-ebpf", settings)
-        if address == BALANCED:
-            assert deployment._ethernet.resolve("192.168.0.11") is not None
-            nic = deployment.host("n1").root.devices["eth0"]
-            assert isinstance(nic, Nic)
-            deployment._ethernet._by_address[BALANCED] = nic  # the node answers for it, as MetalLB lets it
+        deployment = cilium(cluster_with(tmp_path, "near", policy=policy), "cilium-ebpf", settings)
         first, reply, second, _ = call(deployment, address, port)
-        assert (first.packet.source, first.packet.destination) == (CLIENT, NEAR)
-        assert way(first) == ["outside", "n1"]
-        assert way(reply) == ["n1", "outside"]
+        assert (first.packet.source, first.packet.destination) == (client_of(deployment), NEAR)
+        assert way(first) == ["outside-1", "n1"]
+        assert way(reply) == ["n1", "outside-1"]
         assert (reply.packet.source, reply.packet.source_port) == (address, port)
         assert not first.hooks
         assert not reply.hooks
@@ -210,8 +190,8 @@ class TestOutside:
         )
         assert (first.packet.source, first.packet.destination) == (source, FAR)
         assert first.packet.source_port == second.packet.source_port >= 32_768
-        assert way(first) == ["outside", "n1", "n2"]
-        assert way(reply) == ["n2", "n1", "outside"]
+        assert way(first) == ["outside-1", "n1", "n2"]
+        assert way(reply) == ["n2", "n1", "outside-1"]
         assert (reply.packet.source, reply.packet.source_port) == ("192.168.0.11", NODE_PORT)
         assert [visit.hook for visit in first.hooks] == hooks, "only those of the tunnel's packet"
         assert operations(first)["bpf_nat"] == operations(reply)["bpf_nat"] == 2
@@ -220,9 +200,9 @@ class TestOutside:
     def test_with_direct_return_another_node_answers_itself(self, tmp_path: Path, mode: str) -> None:
         deployment = cilium(cluster_with(tmp_path, "far"), "cilium-ebpf", NATIVE, mode=mode)
         first, reply, second, again = call(deployment, "192.168.0.11", NODE_PORT)
-        assert (first.packet.source, first.packet.destination) == (CLIENT, FAR)
-        assert way(first) == ["outside", "n1", "n2"]
-        assert way(reply) == way(again) == ["n2", "outside"]
+        assert (first.packet.source, first.packet.destination) == (client_of(deployment), FAR)
+        assert way(first) == ["outside-1", "n1", "n2"]
+        assert way(reply) == way(again) == ["n2", "outside-1"]
         assert (reply.packet.source, reply.packet.source_port) == ("192.168.0.11", NODE_PORT)
         sizes = [[hop.size_bytes for hop in path.hops if hop.operation == "nic_serialise"] for path in (first, second)]
         assert sizes[0][1] == sizes[0][0] + 8, "the option"
@@ -237,7 +217,7 @@ class TestOutside:
             ),
             tmp_path,
         )
-        for mode, expected in (("dsr", ["n2", "outside"]), ("hybrid", ["n2", "n1", "outside"])):
+        for mode, expected in (("dsr", ["n2", "outside-1"]), ("hybrid", ["n2", "n1", "outside-1"])):
             deployment = cilium(cluster, "cilium-ebpf", NATIVE, mode=mode)
             paths = call(deployment, "192.168.0.11", NODE_PORT, "udp")
             assert way(paths[1]) == way(paths[3]) == expected
@@ -246,9 +226,8 @@ class TestOutside:
         deployment = cilium(cluster_with(tmp_path, "near", "far", policy="Local"), "cilium-ebpf")
         assert call(deployment, "192.168.0.11", NODE_PORT, luck=0.9)[0].packet.destination == NEAR
         alone = cilium(cluster_with(tmp_path, "far", policy="Local"), "cilium-ebpf")
-        alone.host("n1")
-        packet = Packet(CLIENT, "192.168.0.11", "tcp", 40_000, NODE_PORT, 64, is_opening=True)
-        assert "connection refused" in str(socket.send(outside(alone), packet).reason)
+        refused = converse(alone, client_of(alone), "192.168.0.11", NODE_PORT).first
+        assert "connection refused" in str(refused.reason)
 
     def test_maglev_chooses_by_the_flow_for_clients_outside_only(self, tmp_path: Path) -> None:
         cluster = cluster_with(tmp_path, "near", "far")
@@ -260,7 +239,7 @@ class TestOutside:
         decision = found[0].decision
         assert decision is not None
         assert decision.schedule is not None
-        spread = Counter(decision.schedule(CLIENT, port)[0] for port in range(2000))
+        spread = Counter(decision.schedule("192.0.2.1", port)[0] for port in range(2000))
         assert spread[NEAR] == pytest.approx(1000, rel=0.15)
         assert spread[FAR] + spread[NEAR] == 2000
         inside = converse(cilium(cluster, "cilium-ebpf", algorithm="maglev"), "10.244.1.11", "10.96.0.41", 80)
@@ -270,16 +249,14 @@ class TestOutside:
     def test_pods_call_outside_under_their_nodes_address(self, tmp_path: Path) -> None:
         for settings in ({}, NATIVE):
             deployment = cilium(cluster_of(TOPOLOGY, tmp_path), "cilium-ebpf", settings)
-            server = outside(deployment)
-            packet = Packet("10.244.1.11", CLIENT, "tcp", 40_000, 443, 64, is_opening=True)
-            sent = socket.send(deployment.namespace_at("10.244.1.11"), packet)
-            assert (sent.reason, sent.packet.source) == (None, "192.168.0.11")
-            reply = socket.send(server, Packet(*sent.packet.flow.reversed(), payload_bytes=64))
-            assert (reply.reason, reply.packet.destination) == (None, "10.244.1.11")
+            found = converse(deployment, "10.244.1.11", client_of(deployment), 443)
+            assert found.first.packet.source == "192.168.0.11"
+            assert found.reply is not None
+            assert (found.reply.reason, found.reply.packet.destination) == (None, "10.244.1.11")
 
     def test_servers_on_the_nodes_own_network(self, tmp_path: Path) -> None:
         text = TOPOLOGY + SERVICES.replace("POLICY", "Cluster").replace("AFFINITY", "None")
-        for place, passed in (("192.168.0.11", ["n1", "outside"]), ("192.168.0.12", ["n2", "n1", "outside"])):
+        for place, passed in (("192.168.0.11", ["n1", "outside-1"]), ("192.168.0.12", ["n2", "n1", "outside-1"])):
             cluster = cluster_of(text.replace("ADDRESSES", f"{{ip: {place}}}"), tmp_path)
             paths = call(cilium(cluster, "cilium-ebpf"), "192.168.0.11", NODE_PORT)
             assert paths[0].packet.destination == place
@@ -299,7 +276,7 @@ class TestWhatItWrites:
         assert rows[start][1:] == ["10.96.0.41:80/TCP", "ClusterIP", "1", "=>", "10.244.1.12:8080/TCP", "(active)"]
         assert rows[start + 1] == ["2", "=>", "10.244.2.21:8080/TCP", "(active)"]
         kinds = {row[1]: row[2] for row in rows if len(row) > 4}
-        assert kinds["192.168.0.240:80/TCP"] == "LoadBalancer"
+        assert kinds["203.0.113.240:80/TCP"] == "LoadBalancer"
         assert kinds["192.168.0.11:30080/TCP"] == kinds["0.0.0.0:30080/TCP"] == "NodePort"
         with pytest.raises(InputError, match="no form 'service' of cilium-ebpf: did you mean 'services'"):
             Plugin(cluster, Settings()).text(cluster.node("n1"), "service", "ipv4")
