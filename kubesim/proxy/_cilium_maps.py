@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from kubesim.kernel.address import Prefix
 from kubesim.kernel.bpf.connections import Place
 from kubesim.kernel.bpf.services import Frontend, MaglevTable, VirtualService
 from kubesim.kernel.ipvs.virtual_server import ServiceKey
@@ -74,10 +75,13 @@ class ServiceMaps:
             port = self._node_ports.get((frontend.protocol, frontend.port))
             found = None if port is None else (port, "NodePort")
         if found is not None:
-            is_sticky = found[0].service.affinity_timeout_s is not None
-            return self._virtual(frontend, self._endpoints(*found), is_sticky=is_sticky)
+            virtual = self._virtual(frontend, self._endpoints(*found))
+            virtual.is_sticky = found[0].service.affinity_timeout_s is not None
+            if found[1] == "LoadBalancer":
+                virtual.sources = tuple(map(Prefix, found[0].source_ranges))
+            return virtual
         made = None if self._fleet is None else self._fleet.endpoints(ServiceKey(*frontend))
-        return None if made is None else self._virtual(frontend, made, is_sticky=False)
+        return None if made is None else self._virtual(frontend, made)
 
     def listed(self, node: Node) -> Iterator[Listed]:
         """All virtual addresses of a node, those of given Services first."""
@@ -138,10 +142,10 @@ class ServiceMaps:
         is_local = port.is_internal_local if kind == "ClusterIP" else port.is_external_local
         return endpoints.local if is_local else endpoints.cluster
 
-    def _virtual(self, frontend: Frontend, endpoints: Sequence[Endpoint], *, is_sticky: bool) -> VirtualService:
+    def _virtual(self, frontend: Frontend, endpoints: Sequence[Endpoint]) -> VirtualService:
         servers = tuple(Place(one.address, one.port) for one in endpoints)
         is_direct = frontend.protocol in self._direct_protocols
-        return VirtualService(frontend, servers, is_sticky, self._has_maglev, is_direct)
+        return VirtualService(frontend, servers, has_maglev=self._has_maglev, is_direct=is_direct)
 
     def _elements_of(self, one: Listed) -> dict[object, Elements]:
         """A virtual address, its slots, its number for answers, its servers, and its Maglev table."""

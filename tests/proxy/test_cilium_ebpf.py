@@ -11,7 +11,7 @@ import pytest
 from kubesim.cluster import ClusterSpec, build_cluster
 from kubesim.errors import InputError
 from kubesim.proxy.cilium_ebpf import Plugin, Settings
-from kubesim.scenario import run
+from kubesim.scenario import Scenario, run
 from tests.clusters import cluster_of, converse, deploy, operations, sized_cluster
 from tests.cni.test_cilium import FAR, NATIVE, NEAR, cilium
 from tests.cni.test_hook_traversal import TOPOLOGY
@@ -20,6 +20,7 @@ from tests.scenarios import scenario
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster
     from kubesim.kernel.walk import Path as WalkedPath
+    from kubesim.scenario import Result
     from kubesim.scenario.deployment import Deployment
 
 NODE_PORT, BALANCED = 30_080, "203.0.113.240"
@@ -229,6 +230,17 @@ class TestOutside:
         refused = converse(alone, client_of(alone), "192.168.0.11", NODE_PORT).first
         assert "connection refused" in str(refused.reason)
 
+    def test_source_ranges_are_for_the_load_balancers_address(self, tmp_path: Path) -> None:
+        for given, is_admitted in (("198.51.100.0/24", False), ("192.168.0.0/24", True)):
+            text = TOPOLOGY + SERVICES.replace("POLICY", "Cluster").replace("AFFINITY", "None")
+            text = text.replace("ports: [{port: 80, t", f"loadBalancerSourceRanges: [{given}]\n    ports: [{{port: 80, t")
+            cluster = cluster_of(text.replace("ADDRESSES", AT["near"]), tmp_path, load_balancer="bgp")
+            deployment = cilium(cluster, "cilium-ebpf")
+            found = converse(deployment, client_of(deployment), BALANCED, 80).first
+            assert (found.reason is None) is is_admitted
+            assert is_admitted or "is in no source range of 203.0.113.240:80" in str(found.reason)
+            assert converse(deployment, client_of(deployment), "192.168.0.11", NODE_PORT).first.reason is None
+
     def test_maglev_chooses_by_the_flow_for_clients_outside_only(self, tmp_path: Path) -> None:
         cluster = cluster_with(tmp_path, "near", "far")
         found = [
@@ -262,6 +274,47 @@ class TestOutside:
             assert paths[0].packet.destination == place
             assert way(paths[1]) == passed
             assert (paths[1].packet.source, paths[1].packet.source_port) == ("192.168.0.11", NODE_PORT)
+
+
+def played(tmp_path: Path, proxy: dict[str, Any], **traffic: Any) -> Result:
+    """Connections of clients outside to node ports of the first node; half of the servers are on it."""
+    text = TOPOLOGY + SERVICES.replace("POLICY", "Cluster").replace("AFFINITY", "None")
+    file = tmp_path / "manifest.yaml"
+    file.write_text(text.replace("ADDRESSES", f"{AT['near']}, {AT['far']}"))
+    asked = {"workload": "tcp_crr", "clients_on": ["outside"], "clients": 3, "transactions": 60, "to": "web"}
+    wanted = {
+        "cluster": {"manifests": [str(file)], "node_cidr": "192.168.0.0/24"},
+        "cni": {"name": "cilium", **NATIVE},
+        "proxy": {"name": "cilium-ebpf", **proxy},
+        "traffic": {**asked, **traffic},
+    }
+    return run(Scenario.model_validate(wanted))
+
+
+class TestRuns:
+    """Whole runs with clients outside."""
+
+    def test_direct_return_spares_the_node_in_between(self, tmp_path: Path) -> None:
+        only = {"through": "node-port", "node_ports_of": ["n1"]}
+        work = {}
+        for mode in ("snat", "dsr"):
+            result = played(tmp_path, {"mode": mode}, **only)
+            assert result.transactions["is_complete"].all()
+            assert set(result.transactions["server"]) == {"default/p12", "default/p21"}
+            hops = result.hops()
+            work[mode] = int(hops[hops["node"] == "n1"]["cost_ns"].sum())
+        assert work["dsr"] < 0.9 * work["snat"]
+
+    @pytest.mark.parametrize("algorithm", ["random", "maglev"])
+    def test_every_connection_through_a_load_balancer_is_served(self, tmp_path: Path, algorithm: str) -> None:
+        result = played(tmp_path, {"algorithm": algorithm})
+        assert result.transactions["is_complete"].all()
+        assert 0.2 < (result.transactions["server"] == "default/p12").mean() < 0.8
+
+    def test_pods_call_the_load_balancers_address_at_their_sockets(self, tmp_path: Path) -> None:
+        result = played(tmp_path, {}, clients_on=["n1"], through="load-balancer")
+        assert result.transactions["is_complete"].all()
+        assert "bpf_nat" not in set(result.hops()["operation"])
 
 
 class TestWhatItWrites:

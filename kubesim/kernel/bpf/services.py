@@ -17,11 +17,12 @@ from kubesim.kernel.walk import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kubesim.kernel.address import Prefix
     from kubesim.kernel.bpf.connections import ConnectionMap
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
 
-_SERVICES, _BACKENDS, _AFFINITY = "services", "backends", "affinity"
+_SERVICES, _BACKENDS, _AFFINITY, _SOURCES = "services", "backends", "affinity", "source ranges"
 
 
 class Frontend(NamedTuple):
@@ -53,7 +54,9 @@ class VirtualService:
     has_maglev
         Whether a Maglev table chooses for clients outside, in place of chance.
     is_direct
-        Whether servers on other hosts answer clients directly.
+        Whether servers on other hosts answer clients outside directly.
+    sources
+        Which clients outside may call it; empty for all.
     """
 
     frontend: Frontend
@@ -61,8 +64,20 @@ class VirtualService:
     is_sticky: bool = False
     has_maglev: bool = False
     is_direct: bool = False
+    sources: tuple[Prefix, ...] = ()
     _clients: dict[str, Place] = field(default_factory=dict)
     _table: MaglevTable | None = None
+
+    def admits(self, walk: Walk, source: str) -> bool:
+        """Whether a client outside may call it; one lookup of the longest prefix, where not all may."""
+        if not self.sources:
+            return True
+        walk.pay(LOOKUP, at=_SOURCES)
+        if any(source in prefix for prefix in self.sources):
+            return True
+        place = f"{self.frontend.address}:{self.frontend.port}"
+        walk.drop(f"dropped by a program: {source} is in no source range of {place}", Refusal("DROP", None))
+        return False
 
     def choose(self, walk: Walk, packet: Packet, client: str, *, is_from_outside: bool = False) -> Place | None:
         """A server for a new connection, or None where there is none.
@@ -159,6 +174,8 @@ class Services:
         is_from_outside: bool = False,
     ) -> bool:
         """Send a packet to the server of its connection, or of its choice; whether it goes on."""
+        if is_from_outside and not service.admits(walk, packet.source):
+            return False
         flow = packet.flow
         known = connections.find_exactly(walk, flow, Direction.SERVICE)
         if known is not None and known.server is not None:
