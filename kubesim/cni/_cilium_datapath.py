@@ -92,12 +92,11 @@ class Datapath:
         found, is_reply = connections.find(walk, flow, Direction.OUT)
         if is_reply:
             self._north_south.restore(walk, packet, found)
-        else:
-            walk.pay(LOOKUP, at=_POLICY)
-            if found is None:
-                caller = Place(client, packet.source_port) if packet.source == LOOPBACK else None
-                tracked = Tracked(called if is_translated else None, caller)
-                connections.add(walk, flow, Direction.OUT, tracked)
+            return self._send_on(walk, packet, is_north_south=found is not None and found.called is not None)
+        walk.pay(LOOKUP, at=_POLICY)
+        if found is None:
+            caller = Place(client, packet.source_port) if packet.source == LOOPBACK else None
+            connections.add(walk, flow, Direction.OUT, Tracked(called if is_translated else None, caller))
         return self._send_on(walk, packet)
 
     def to_container(self, walk: Walk, packet: Packet, device: Device) -> Verdict:
@@ -111,7 +110,7 @@ class Datapath:
         if self._is_replacement:
             way = self._north_south.receive(walk, packet)
             if way is not None:
-                return self._send_on(walk, packet) if way is Verdict.PASS else way
+                return self._send_on(walk, packet, is_north_south=True) if way is Verdict.PASS else way
         if self._around.root.is_local(packet.destination) or not self.is_bpf_routing:
             return Verdict.PASS
         walk.pay(LOOKUP, at=_IP_CACHE)
@@ -131,7 +130,7 @@ class Datapath:
         if self._is_replacement:
             way = self._north_south.receive_reply(walk, packet)
             if way is not None:
-                return self._send_on(walk, packet)
+                return self._send_on(walk, packet, is_north_south=True)
         return self._deliver(walk, packet)
 
     def from_host(self, walk: Walk, packet: Packet, device: Device) -> Verdict:
@@ -174,8 +173,8 @@ class Datapath:
             self._hand_over(walk, packet, device)
         return Verdict.TAKEN
 
-    def _send_on(self, walk: Walk, packet: Packet) -> Verdict:
-        """Where a pod's packet goes."""
+    def _send_on(self, walk: Walk, packet: Packet, *, is_north_south: bool = False) -> Verdict:
+        """Where a packet goes; what was translated at the card leaves the host without its IP layer in any case."""
         walk.pay(LOOKUP, at=_ENDPOINTS)
         around = self._around
         is_here = packet.destination in self.endpoints
@@ -189,7 +188,7 @@ class Datapath:
         if around.overlay is not None and node is not None and node != packet.destination:
             self._tunnel(walk, packet, around.overlay, node)
             return Verdict.TAKEN
-        if not self.is_bpf_routing:
+        if not (self.is_bpf_routing or is_north_south):
             return Verdict.PASS
         redirect_neigh(walk, packet, around.root)
         return Verdict.TAKEN

@@ -13,7 +13,7 @@ from kubesim.errors import InputError
 from kubesim.proxy.cilium_ebpf import Plugin, Settings
 from kubesim.scenario import Scenario, run
 from tests.clusters import cluster_of, converse, deploy, operations, sized_cluster
-from tests.cni.test_cilium import FAR, NATIVE, NEAR, cilium
+from tests.cni.test_cilium import FAR, LEGACY, NATIVE, NEAR, cilium
 from tests.cni.test_hook_traversal import TOPOLOGY
 from tests.scenarios import scenario
 
@@ -197,6 +197,21 @@ class TestOutside:
         assert [visit.hook for visit in first.hooks] == hooks, "only those of the tunnel's packet"
         assert operations(first)["bpf_nat"] == operations(reply)["bpf_nat"] == 2
 
+    @pytest.mark.parametrize("settings", [LEGACY, NATIVE | LEGACY])
+    @pytest.mark.parametrize("place", ["near", "far"])
+    def test_legacy_host_routing_sees_requests_to_its_own_pods_only(
+        self, tmp_path: Path, settings: dict[str, Any], place: str
+    ) -> None:
+        first, reply, second, again = call(
+            cilium(cluster_with(tmp_path, place), "cilium-ebpf", settings), "192.168.0.11", NODE_PORT
+        )
+        for answer in (reply, again):
+            assert (answer.packet.source, answer.packet.source_port) == ("192.168.0.11", NODE_PORT)
+            assert not [visit for visit in answer.hooks if visit.hook == "forward" and visit.host == "n1"]
+        forwarded = [visit.host for visit in first.hooks if visit.hook == "forward"]
+        assert forwarded == [visit.host for visit in second.hooks if visit.hook == "forward"]
+        assert forwarded == {"near": ["n1"], "far": ["n2"] if "routing" in settings else []}[place]
+
     @pytest.mark.parametrize("mode", ["dsr", "hybrid"])
     def test_with_direct_return_another_node_answers_itself(self, tmp_path: Path, mode: str) -> None:
         deployment = cilium(cluster_with(tmp_path, "far"), "cilium-ebpf", NATIVE, mode=mode)
@@ -233,7 +248,9 @@ class TestOutside:
     def test_source_ranges_are_for_the_load_balancers_address(self, tmp_path: Path) -> None:
         for given, is_admitted in (("198.51.100.0/24", False), ("192.168.0.0/24", True)):
             text = TOPOLOGY + SERVICES.replace("POLICY", "Cluster").replace("AFFINITY", "None")
-            text = text.replace("ports: [{port: 80, t", f"loadBalancerSourceRanges: [{given}]\n    ports: [{{port: 80, t")
+            text = text.replace(
+                "ports: [{port: 80, t", f"loadBalancerSourceRanges: [{given}]\n    ports: [{{port: 80, t"
+            )
             cluster = cluster_of(text.replace("ADDRESSES", AT["near"]), tmp_path, load_balancer="bgp")
             deployment = cilium(cluster, "cilium-ebpf")
             found = converse(deployment, client_of(deployment), BALANCED, 80).first

@@ -178,15 +178,14 @@ class Services:
             return False
         flow = packet.flow
         known = connections.find_exactly(walk, flow, Direction.SERVICE)
-        if known is not None and known.server is not None:
+        server = None if known is None else known.server
+        if server is not None:
             walk.pay(LOOKUP, at=_BACKENDS)
-            server: Place | None = known.server
         else:
             server = service.choose(walk, packet, packet.source, is_from_outside=is_from_outside)
             if server is None or walk.is_over:
                 return False
             connections.add(walk, flow, Direction.SERVICE, Tracked(server=server))
-        assert server is not None  # noqa: S101 - for the type checker
         walk.pay("bpf_nat", at=_SERVICES)
         packet.destination, packet.destination_port = server
         return True
