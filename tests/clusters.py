@@ -9,11 +9,12 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from kubesim.cluster import Cluster, ClusterSpec, Node, PlannedPod, build_cluster
-from kubesim.cni import cni_class
+from kubesim.cni import cni_class, cni_names
+from kubesim.errors import InputError
 from kubesim.kernel import socket
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
-from kubesim.proxy import proxy_class
+from kubesim.proxy import proxy_class, proxy_names
 from kubesim.scenario.deployment import Deployment
 
 _DUMPS = tempfile.TemporaryDirectory(prefix="kubesim-test-")
@@ -48,6 +49,20 @@ def deploy(cluster: Cluster, cni: str, proxy: str, **settings: Any) -> Deploymen
         NODE_CIDR,
         1500,
     )
+
+
+def refusal(cni: str, proxy: str) -> str | None:
+    """Why a proxy does not go with a CNI plugin, None if it does."""
+    try:
+        deploy(sized_cluster(services=1, endpoints=1), cni, proxy).host("node-1")
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def working_pairs() -> list[tuple[str, str]]:
+    """CNI plugins and proxies that go together."""
+    return [(cni, proxy) for cni in cni_names() for proxy in proxy_names() if refusal(cni, proxy) is None]
 
 
 def dump_of(cluster: Cluster, node: Node) -> FilePath:

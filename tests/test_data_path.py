@@ -9,9 +9,10 @@ import pytest
 from kubesim.cluster import Cluster
 from kubesim.cni import cni_names
 from kubesim.proxy import proxy_class, proxy_names
-from tests.clusters import Conversation, cluster_of, converse, deploy, sized_cluster
+from tests.clusters import Conversation, cluster_of, converse, deploy, refusal, sized_cluster, working_pairs
 
-PAIRS = [(cni, proxy) for cni in cni_names() for proxy in proxy_names()]
+PAIRS = working_pairs()
+REFUSED = [(cni, proxy) for cni in cni_names() for proxy in proxy_names() if (cni, proxy) not in PAIRS]
 PLACES = ["same pod", "same node", "cross node"]
 
 
@@ -35,6 +36,20 @@ def check_round_trips(found: Conversation, called: tuple[str, int], servers: set
         assert reply.reason is None
         assert (reply.packet.source, reply.packet.source_port) == called
         assert (reply.packet.destination, reply.packet.destination_port) == (client, 40_000)
+
+
+@pytest.mark.parametrize("proxy", ["iptables", "ipvs", "nftables", "none", "dump"])
+@pytest.mark.parametrize("cni", cni_names())
+def test_what_needs_nothing_of_a_cni_goes_with_all(cni: str, proxy: str) -> None:
+    assert (cni, proxy) in PAIRS
+
+
+@pytest.mark.parametrize(("cni", "proxy"), REFUSED)
+def test_a_pair_that_cannot_work_is_refused_with_the_reason(cni: str, proxy: str) -> None:
+    reason = refusal(cni, proxy)
+    assert reason is not None
+    assert reason.startswith(("proxy: ", "cni: "))
+    assert "\n" not in reason
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -103,8 +118,7 @@ def test_walks_do_not_remember_each_other(cni: str, proxy: str) -> None:
         assert sum(again.rules_tested.values()) < sum(first.rules_tested.values())
 
 
-@pytest.mark.parametrize("proxy", [name for name in proxy_names() if not proxy_class(name).is_headless])
-@pytest.mark.parametrize("cni", cni_names())
+@pytest.mark.parametrize(("cni", "proxy"), [pair for pair in PAIRS if not proxy_class(pair[1]).is_headless])
 def test_a_service_without_endpoints_refuses(cni: str, proxy: str) -> None:
     cluster = sized_cluster(services=2, endpoints=0)
     client, service = cluster.pod("client-1").address, cluster.service("svc-1")

@@ -158,6 +158,13 @@ class Cluster:
             raise InputError(f"Service {name!r} is in several namespaces: {', '.join(one.full_name for one in found)}")
         return found[0]
 
+    def service_at(self, address: str) -> Service | None:
+        """The Service with a virtual address, None if no Service has it."""
+        found = self._services_by_address.get(address)
+        if found is None and self.fleet is not None:
+            found = self.fleet.service_at(address)
+        return found
+
     def service_names(self) -> list[str]:
         """Bare names of Services, for messages; of a fleet, the first and the last."""
         fleet = self.fleet
@@ -183,6 +190,11 @@ class Cluster:
     @cached_property
     def _pods_by_address(self) -> dict[str, Pod]:
         return {pod.address: pod for pod in self.pods if not pod.is_host_network}
+
+    @cached_property
+    def _services_by_address(self) -> dict[str, Service]:
+        addresses = ((one.cluster_ips or (one.cluster_ip,), one) for one in self.services)
+        return {address: service for listed, service in addresses for address in listed if address is not None}
 
     @cached_property
     def _services_by_bare_name(self) -> dict[str, list[Service]]:

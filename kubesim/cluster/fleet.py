@@ -81,6 +81,13 @@ class Fleet:
             return None
         return int(number) - 1
 
+    def service_at(self, address: str) -> Service | None:
+        """The Service with this virtual address, None if it is not of this fleet."""
+        if ":" in address:
+            return None
+        index = int.from_bytes(inet_aton(address)) - self._service_base
+        return self.service(index) if 0 <= index < self.services else None
+
     def endpoint_list(self, index: int) -> tuple[Endpoint, ...]:
         """The endpoints of the Service at a position."""
         first = index * self.endpoints

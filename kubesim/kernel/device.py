@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from kubesim.kernel import ip
 from kubesim.kernel.address import mac_address
+from kubesim.kernel.bpf.program import Verdict
 
 if TYPE_CHECKING:
+    from kubesim.kernel.bpf.program import Program
     from kubesim.kernel.bridge import Bridge
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
@@ -34,14 +36,23 @@ class Device:
         self.mac = mac_address(namespace.host.name, namespace.name, name)
         self.master: Bridge | None = None
         self.addresses: list[str] = []
+        self.ingress_program: Program | None = None
+        self.egress_program: Program | None = None
         namespace.add_device(self)
+
+    def send(self, walk: Walk, packet: Packet) -> None:
+        """Send the packet out, if a program at the egress lets it (``dev_queue_xmit``)."""
+        if self.egress_program is None or self.egress_program(walk, packet, self) is Verdict.PASS:
+            self.transmit(walk, packet)
 
     def transmit(self, walk: Walk, packet: Packet) -> None:  # noqa: ARG002 - what devices share
         """Send the packet, whose link-layer destination is set, out of the device."""
         walk.drop(f"{self.name} of {self.namespace.name} does not send packets")
 
     def receive(self, walk: Walk, packet: Packet) -> None:
-        """Hand a packet that came in up: to the bridge the device is a port of, or to IP."""
+        """Hand a packet that came in up: to a program, to the bridge the device is a port of, or to IP."""
+        if self.ingress_program is not None and self.ingress_program(walk, packet, self) is Verdict.TAKEN:
+            return
         if self.master is not None:
             self.master.receive_from(self, walk, packet)
         else:

@@ -119,7 +119,7 @@ def _output(walk: Walk, packet: Packet, namespace: Namespace, route: Route, in_d
         return
     walk.pay("ip_output", at=device.name)
     packet.destination_mac = mac
-    device.transmit(walk, packet)
+    device.send(walk, packet)
 
 
 def _route(walk: Walk, packet: Packet, namespace: Namespace) -> Route | None:

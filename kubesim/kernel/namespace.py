@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
+    from kubesim.kernel.bpf.state import Bpf
     from kubesim.kernel.device import Device
     from kubesim.kernel.ipvs.virtual_server import Ipvs
     from kubesim.kernel.netfilter.conntrack import Conntrack
@@ -36,6 +37,7 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self.namespaces: dict[str, Namespace] = {}
+        self.bpf: Bpf | None = None
         self.root = self.add_namespace(name)
 
     def add_namespace(self, name: str) -> Namespace:
@@ -45,7 +47,7 @@ class Host:
         return namespace
 
     def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
-        """Flush the tables of connections, of conntrack and of IPVS; who is served by whom stays known.
+        """Flush the tables of connections, of conntrack, IPVS and programs; who is served by whom stays known.
 
         What conntrack knows of flows between tunnel endpoints may stay.
         """
@@ -54,6 +56,8 @@ class Host:
                 namespace.conntrack.flush(keeps_tunnels=keeps_tunnels)
             if namespace.ipvs is not None:
                 namespace.ipvs.connections.flush()
+        if self.bpf is not None:
+            self.bpf.flush()
 
 
 class Namespace:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 IP_HEADER_BYTES = 20
 """RFC 791, no options."""
 
+ADDRESS_OPTION_BYTES = 8
+"""An IP option with an address and a port, by which a load balancer tells a server's host what was called."""
+
 TRANSPORT_HEADER_BYTES = {"tcp": 32, "udp": 8, "sctp": 12}
 """TCP with the timestamp option that Linux sends (RFC 9293, RFC 7323); UDP (RFC 768); SCTP (RFC 9260)."""
 
@@ -61,6 +64,8 @@ class Packet:
         Tunnel headers between this packet's transport header and ``inner``'s IP header.
     is_untracked
         Whether a rule in the raw table has exempted it from connection tracking.
+    called
+        The address and port that the client called, in an IP option: so the server's host can answer by itself.
     is_ipvs
         Whether IPVS has handled it already (``skb->ipvs_property``).
     """
@@ -83,6 +88,7 @@ class Packet:
     is_untracked: bool = False
     is_ipvs: bool = False
     destination_mac: str = ""
+    called: tuple[str, int] | None = None
 
     @property
     def flow(self) -> FlowTuple:
@@ -97,7 +103,8 @@ class Packet:
     @property
     def header_bytes(self) -> int:
         """IP and transport headers, and all of a tunnel's headers down to the payload."""
-        own = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES.get(self.protocol, 0)  # IP in IP has none
+        option = ADDRESS_OPTION_BYTES if self.called is not None else 0
+        own = IP_HEADER_BYTES + option + TRANSPORT_HEADER_BYTES.get(self.protocol, 0)  # IP in IP has none
         return own if self.inner is None else own + self.overhead_bytes + self.inner.header_bytes
 
     @property

@@ -72,7 +72,9 @@ def send(
     walk.pay(f"{packet.protocol}_send", at=namespace.name)
     if packet.is_opening and packet.protocol == "udp":
         walk.pay(FIRST_SEND, at=namespace.name)
-    walk.defer(ip.send, walk, packet, namespace)
+    bpf = namespace.host.bpf
+    if bpf is None or bpf.sockets is None or bpf.sockets.send(walk, packet, namespace):
+        walk.defer(ip.send, walk, packet, namespace)
     return walk.run(packet)
 
 
@@ -83,4 +85,7 @@ def receive(walk: Walk, packet: Packet, namespace: Namespace) -> None:
         walk.pay("socket_wakeup", at=namespace.name)
         walk.context = Context.PROCESS
         walk.pay(walk.receive_call, size_bytes=packet.payload_bytes, at=namespace.name)
+    bpf = namespace.host.bpf
+    if bpf is not None and bpf.sockets is not None:
+        bpf.sockets.receive(walk, packet, namespace)
     walk.deliver(namespace)

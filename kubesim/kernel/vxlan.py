@@ -42,12 +42,19 @@ class Vxlan(Tunnel):
         self.forwarding_database: dict[str, str] = {}
 
     def transmit(self, walk: Walk, packet: Packet) -> None:
-        """Wrap the packet and send the outer one, which passes netfilter on its own (``vxlan_xmit``)."""
+        """Find the endpoint, and wrap the packet for it (``vxlan_xmit``)."""
         walk.pay("vxlan_fdb_lookup", at=self.name)
         remote = self.forwarding_database.get(packet.destination_mac)
         if remote is None:
             walk.drop(f"{self.name} of {self.namespace.name} knows no endpoint for {packet.destination_mac}")
             return
+        self.encapsulate(walk, packet, remote)
+
+    def encapsulate(self, walk: Walk, packet: Packet, remote: str) -> None:
+        """Wrap the packet and send the outer one, which passes netfilter on its own (``vxlan_xmit_one``).
+
+        A program at another device can have chosen the endpoint (``bpf_skb_set_tunnel_key``).
+        """
         walk.pay("vxlan_encapsulate", at=self.name)
         outer = Packet(
             source=self.local_address,

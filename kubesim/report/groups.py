@@ -13,6 +13,7 @@ GROUPS = {
     "iptables rules": "#CC79A7",
     "nftables": "#882255",
     "IPVS": "#44AA99",
+    "eBPF": "#332288",
     "other": "#BBBBBB",
 }
 """Colours by name, from the bottom of a bar to its top."""
@@ -33,6 +34,7 @@ _PREFIXES = (
     ("nft_", "nftables"),
     ("ipvs_", "IPVS"),
     ("address_", "IPVS"),
+    ("bpf_", "eBPF"),
     ("ip_", "routing (IP)"),
     ("route_", "routing (IP)"),
     ("veth_", "devices (veth, bridge, card)"),

@@ -79,6 +79,8 @@ class Twin:
         InputError
             If this is not root, a tool is not installed, or the kernel lacks a feature.
         """
+        if any(namespace.host.bpf is not None for namespace in self._namespaces):
+            raise InputError("cni: a twin has no eBPF programs, so that cilium cannot be made real")
         check_host(self._tools())
         check_kernel(self._namespaces)
         try:

@@ -41,7 +41,7 @@ class Netperf(Predictor):
     """A run of the simulator."""
 
     by: Literal["netperf"]
-    cni: str = "calico-bgp"
+    cni: Any = "calico-bgp"
     proxy: Any = Field(default="iptables", description="none: no conntrack and no tables on the nodes")
     sender: Literal["pod", "host"] = "pod"
     receiver: Literal["pod", "service", "host", "near-pod", "near-service", "near-host"] = "pod"
@@ -62,11 +62,10 @@ class Netperf(Predictor):
     def how(self) -> str:
         """Who sends what to whom."""
         sender = "a pod" if self.sender == "pod" else "a process on a node"
-        proxy = self.proxy if isinstance(self.proxy, str) else self.proxy.get("name")
         connections = self.traffic.get("connections", 1)
         return (
             f"simulated {self.traffic['workload']} x{connections} from {sender} to {_PEERS[self.receiver]}, "
-            f"{self.cni}, proxy {proxy}"
+            f"{_plugin(self.cni)}, proxy {_plugin(self.proxy)}"
         )
 
     def predict(self, bench: Bench) -> float:
@@ -133,6 +132,14 @@ class LineRate(Predictor):
         """Run it."""
         gbit_per_s = {**bench.hardware, **self.of.hardware}["nic_gbit_per_s"]
         return self.of.predict(bench) / (float(gbit_per_s) * _BITS_PER_GBIT)
+
+
+def _plugin(choice: Any) -> str:
+    """A plugin by its name, and what is set of it."""
+    if isinstance(choice, str):
+        return choice
+    given = [f"{field} {value}" for field, value in choice.items() if field != "name"]
+    return " ".join([choice["name"], *([f"({', '.join(given)})"] if given else [])])
 
 
 def _cpu_ns(result: Result, node: str) -> float:

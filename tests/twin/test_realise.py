@@ -330,6 +330,11 @@ def test_a_client_that_serves_itself_is_refused() -> None:
         compare(scenario("calico-bgp", "iptables"), ["first"], [64], "svc-1-0")
 
 
+def test_programs_are_not_made_real() -> None:
+    with pytest.raises(InputError, match=r"^cni: a twin has no eBPF programs, so that cilium cannot be made real$"):
+        bring_up(scenario("cilium", "cilium-ebpf"))
+
+
 def test_a_twin_stays_until_it_is_taken_down() -> None:
     names = bring_up(scenario("flannel-vxlan", "iptables"))
     try:

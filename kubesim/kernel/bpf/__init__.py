@@ -1,0 +1,3 @@
+"""eBPF: programs at devices and sockets, and the maps they share."""
+
+from __future__ import annotations
