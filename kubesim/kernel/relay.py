@@ -158,5 +158,6 @@ class Relay:
         packet.source, packet.destination = way.source, way.destination
         packet.source_port, packet.destination_port = way.source_port, way.destination_port
         packet.mark, packet.ttl, packet.is_ipvs, packet.destination_mac = 0, DEFAULT_TTL, False, ""
+        packet.largest_fragment_bytes = 0
         walk.pay(f"{packet.protocol}_send", at=self._namespace.name)
         walk.defer(ip.send, walk, packet, self._namespace)

@@ -74,6 +74,7 @@ def send(
 def receive(walk: Walk, packet: Packet, namespace: Namespace) -> None:
     """Deliver a packet to the transport layer, and to the process that waits for it, or passes it on."""
     walk.pay(f"{packet.protocol}_receive", at=namespace.name)
+    walk.buffers = 1
     if namespace.relay is not None and namespace.relay.takes(packet):
         namespace.relay.pass_on(walk, packet)
         return

@@ -105,17 +105,18 @@ class Plugin:
     def update(self, node: Node, before: Plugin | None, *, is_partial: bool) -> RuleUpdate:  # noqa: ARG002 - a protocol
         """What a sync does: a call of iptables to see whether a rule is there (``-C``), another to add it (``-A``).
 
-        Every sync looks at all rules. To add one, iptables copies the table out and, with the rule, in again.
+        Every sync looks at all rules. To add or remove one, iptables copies the table out and, changed, in again.
         """
-        rules, there = self._rules(node), set() if before is None else before._rules(node)
-        added = len(rules - there)
+        rules, there = self.rules(node), set() if before is None else before.rules(node)
+        added, removed = len(rules - there), len(there - rules)
         fixed = sum(map(len, CHAINS.values())) + len(JUMPS)
-        calls = len(rules) + len(there - rules) + added + fixed + (len(JUMPS) if before is None else 0)
-        replaced = sum(range(len(there), len(there) + added))
+        calls = len(rules) + removed + added + fixed + (len(JUMPS) if before is None else 0)
+        left = len(there) - removed
+        replaced = sum(range(left, left + added)) + sum(range(left, len(there)))
         operations = {"iptables_check": calls, "iptables_replace_table": replaced}
         return RuleUpdate(added, sum(len(rule) + 1 for rule in rules - there), operations)
 
-    def _rules(self, node: Node) -> set[str]:
+    def rules(self, node: Node) -> set[str]:
         """All rules of a node, as text."""
         portals = self._portals(node, "ipv4")
         chains = [chain for names in CHAINS.values() for chain in names]

@@ -56,7 +56,7 @@ NAT_RULES = """
 -A KUBE-PORTALS-HOST -d 10.96.0.10/32 -p tcp -m comment --comment "default/web:http" -m tcp --dport 80 -j DNAT --to-destination 192.168.0.11:32769
 -A KUBE-PORTALS-HOST -d 198.51.100.4/32 -p tcp -m comment --comment "default/web:http" -m tcp --dport 80 -j DNAT --to-destination 192.168.0.11:32769
 -A KUBE-PORTALS-HOST -d 203.0.113.7/32 -p tcp -m comment --comment "default/web:http" -m tcp --dport 80 -m addrtype --dst-type LOCAL -j DNAT --to-destination 192.168.0.11:32769
-"""  # noqa: E501 - as iptables-save prints it
+"""
 
 
 def hooks(path: Path | None) -> list[tuple[str, str, str | None, str | None]]:
@@ -144,12 +144,13 @@ def test_a_process_of_the_node_is_translated_to_the_nodes_address() -> None:
 def test_endpoints_take_turns_on_each_node() -> None:
     cluster = sized_cluster(services=1, endpoints=3, clients=("node-1", "node-2"))
     deployment = deploy(cluster, "calico-bgp", "userspace")
-    virtual = str(cluster.service("svc-1").cluster_ip)
+    service = cluster.service("svc-1")
+    virtual = str(service.cluster_ip)
     for client in ("client-1", "client-2"):
         address = cluster.pod(client).address
         taken = [converse(deployment, address, virtual, 80, source_port=port).first for port in range(5000, 5006)]
         servers = [path.packet.destination for path in taken]
-        assert servers[:3] == servers[3:] == [one.address for one in cluster.endpoints(*port_of(cluster))]
+        assert servers[:3] == servers[3:] == [one.address for one in cluster.endpoints(service, service.ports[0])]
 
 
 def test_a_client_stays_with_its_server(tmp_path: File) -> None:
@@ -232,7 +233,3 @@ def test_more_ports_than_a_process_can_have() -> None:
     with pytest.raises(InputError, match="28232 ports to listen on"):
         deploy(cluster, "calico-bgp", "userspace").host("node-1")
 
-
-def port_of(cluster: Cluster) -> tuple[object, object]:
-    service = cluster.service("svc-1")
-    return service, service.ports[0]

@@ -312,9 +312,19 @@ def test_a_service_without_endpoints_refuses_everybody() -> None:
     assert not [notice for notice in simulate().notices if "gets anywhere" in notice]
 
 
-def test_a_datagram_that_does_not_fit() -> None:
-    with pytest.raises(InputError, match="a datagram of 1450 bytes does not fit the pods' MTU of 1450 bytes"):
-        simulate(traffic={"workload": "udp_stream", "message_bytes": 1450})
+def test_a_datagram_that_cannot_be() -> None:
+    with pytest.raises(InputError, match="a datagram carries at most 65507 bytes, and not 65508"):
+        simulate(traffic={"workload": "udp_rr", "request_bytes": 65_508})
+
+
+def test_a_datagram_above_the_mtu_goes_in_fragments() -> None:
+    rr = {"workload": "udp_rr", "transactions": 20}
+    small, large = (simulate(traffic={**rr, "request_bytes": size}) for size in (1400, 4000))
+    assert large.summary["loss_ratio"] == 0
+    items = [one.breakdown.set_index("operation")["items"] for one in (small, large)]
+    assert items[1]["nic_receive"] - items[0]["nic_receive"] == 20 * 2
+    assert "ip_fragment" not in items[0]
+    assert items[1]["ip_fragment"] == 20 * 3 * 3, "the pod, and both nodes, which put them together for conntrack"
 
 
 def test_a_wake_up_is_paid_by_idle_cores_only() -> None:
