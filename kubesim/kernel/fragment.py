@@ -22,8 +22,8 @@ def fits(walk: Walk, packet: Packet, device: Device) -> bool:
     if packet.length_bytes <= device.mtu or not packet.is_dont_fragment:
         return True
     walk.drop(
-        f"fragmentation needed and DF set: a packet of {packet.length_bytes} bytes does not fit the MTU of {device.mtu} "
-        f"of {device.name} in {device.namespace.name}"
+        f"fragmentation needed and DF set: a packet of {packet.length_bytes} bytes does not fit the MTU "
+        f"of {device.mtu} of {device.name} in {device.namespace.name}"
     )
     return False
 

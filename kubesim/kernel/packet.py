@@ -16,9 +16,6 @@ IP_HEADER_BYTES = 20
 TRANSPORT_HEADER_BYTES = {"tcp": 32, "udp": 8, "sctp": 12}
 """TCP with the timestamp option that Linux sends (RFC 9293, RFC 7323); UDP (RFC 768); SCTP (RFC 9260)."""
 
-LARGEST_DATAGRAM_BYTES = 65_535 - 20 - 8
-"""Payload of the longest UDP datagram (RFC 768, RFC 791)."""
-
 ETHERNET_HEADER_BYTES = 14
 FRAME_CHECK_BYTES = 4
 PREAMBLE_AND_GAP_BYTES = 20

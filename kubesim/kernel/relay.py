@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
 
+COPY_BYTES = 32 * 1024
+"""What is copied at a time (Go's ``io.Copy``): larger messages go on in several buffers."""
+
 FIRST_PORT, LAST_PORT = 32768, 60999
 """``net.ipv4.ip_local_port_range``: where a process gets ports from that asks for none."""
 
@@ -114,6 +117,7 @@ class Relay:
                 if way is None:
                     return
                 walk.pay("syscall_connect", at=place)
+            walk.buffers = max(1, -(-packet.payload_bytes // COPY_BYTES)) if packet.protocol == "tcp" else 1
             walk.pay("syscall_send", size_bytes=packet.payload_bytes, at=place)
         self._send(walk, packet, way)
 

@@ -17,7 +17,6 @@ from kubesim.engine import ENGINES
 from kubesim.errors import InputError
 from kubesim.files import read_text
 from kubesim.kernel.nic import Nic, Offloads
-from kubesim.kernel.packet import LARGEST_DATAGRAM_BYTES
 from kubesim.proxy import proxy_class
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
@@ -115,9 +114,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         proxy,
         scenario.cluster.node_cidr,
         hardware.mtu,
-        offloads=Offloads(
-            hardware.has_segmentation_offload, hardware.has_tunnel_offload, hardware.has_receive_offload
-        ),
+        offloads=Offloads(hardware.has_segmentation_offload, hardware.has_tunnel_offload, hardware.has_receive_offload),
         background_connections=scenario.cluster.background_connections,
         card=card,
     )
@@ -197,11 +194,7 @@ def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
 def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> Messages:
     clients = _clients(scenario, deployment.cluster)
     context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
-    messages = scenario.traffic.messages(context)
-    largest = max(kind.payload_bytes for kind in messages.kinds)
-    if messages.protocol == "udp" and largest > LARGEST_DATAGRAM_BYTES:
-        raise InputError(f"traffic: a datagram carries at most {LARGEST_DATAGRAM_BYTES} bytes, and not {largest}")
-    return messages
+    return scenario.traffic.messages(context)
 
 
 def _hardware_prices(hardware: Hardware) -> dict[str, Operation]:

@@ -26,7 +26,7 @@ class Plugin(Traffic):
     protocol: ClassVar[str] = "udp"
     workload: Literal["udp_stream"] = "udp_stream"
     datagrams: int = Field(default=10_000, ge=1, le=100_000_000, description="datagrams that each flow sends")
-    message_bytes: int = Field(default=1400, ge=1, le=65_507, description="payload of a datagram")
+    message_bytes: int = Field(default=1400, ge=1, le=65_000, description="payload of a datagram")
     rate_per_s: float | None = Field(
         default=None,
         ge=LOWEST_RATE_PER_S,

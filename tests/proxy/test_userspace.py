@@ -232,4 +232,3 @@ def test_more_ports_than_a_process_can_have() -> None:
     cluster = sized_cluster(services=28_233, endpoints=1, pod_cidr="10.0.0.0/8", service_cidr="172.16.0.0/12")
     with pytest.raises(InputError, match="28232 ports to listen on"):
         deploy(cluster, "calico-bgp", "userspace").host("node-1")
-

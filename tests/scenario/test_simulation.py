@@ -312,11 +312,6 @@ def test_a_service_without_endpoints_refuses_everybody() -> None:
     assert not [notice for notice in simulate().notices if "gets anywhere" in notice]
 
 
-def test_a_datagram_that_cannot_be() -> None:
-    with pytest.raises(InputError, match="a datagram carries at most 65507 bytes, and not 65508"):
-        simulate(traffic={"workload": "udp_rr", "request_bytes": 65_508})
-
-
 def test_a_datagram_above_the_mtu_goes_in_fragments() -> None:
     rr = {"workload": "udp_rr", "transactions": 20}
     small, large = (simulate(traffic={**rr, "request_bytes": size}) for size in (1400, 4000))

@@ -65,9 +65,7 @@ class Nat:
             walk.pay("nat_rewrite", at=call.hook)
         return Verdict.ACCEPT
 
-    def _settle(
-        self, walk: Walk, packet: Packet, call: HookCall, connection: Connection, manipulation: str
-    ) -> bool:
+    def _settle(self, walk: Walk, packet: Packet, call: HookCall, connection: Connection, manipulation: str) -> bool:
         """Walk the chains of a hook until one has decided; whether the packet may go on."""
         for _, chain in self._chains[call.hook]:
             if chain(walk, packet, call) is Verdict.STOP:
