@@ -16,21 +16,16 @@ class Relayed(Router):
 
     def __init__(self, *ports: int, is_sticky: bool = False, mtu: int = 1500) -> None:
         super().__init__(mtu)
+        self._opened: set[int] = set()
         self.listener = Listener("web", tuple((SERVER, port) for port in ports), is_sticky)
         self.relay = Relay(self.root, lambda _protocol, port: self.listener if port == 8000 else None)
 
-    def request(self, source_port: int = 4000, protocol: str = "tcp", **packet: int) -> Path:
+    def request(self, source_port: int = 4000, protocol: str = "tcp", size: int = 10, segment_bytes: int = 0) -> Path:
         """Send from left to the process."""
-        is_opening = source_port not in self.opened
-        self.opened.add(source_port)
-        sent = Packet(CLIENT, "10.1.0.1", protocol, source_port, 8000, packet.pop("payload_bytes", 10), **packet)
-        sent.is_opening = is_opening
-        return socket.send(self.left, sent)
-
-    @property
-    def opened(self) -> set[int]:
-        """Ports of left that have a connection."""
-        return self.__dict__.setdefault("_opened", set())
+        packet = Packet(CLIENT, "10.1.0.1", protocol, source_port, 8000, size, segment_bytes)
+        packet.is_opening = source_port not in self._opened
+        self._opened.add(source_port)
+        return socket.send(self.left, packet)
 
 
 def operations(path: Path, context: Context) -> list[str]:
@@ -111,7 +106,7 @@ def test_closed_connections_are_forgotten() -> None:
 def test_large_messages_go_on_in_pieces() -> None:
     router = Relayed(80)
     router.request()
-    path = router.request(payload_bytes=60_000, segment_bytes=1448)
+    path = router.request(size=60_000, segment_bytes=1448)
     sent = next(hop for hop in path.hops if hop.context is Context.DAEMON and hop.operation == "syscall_send")
     assert (sent.times, sent.size_bytes) == (2, 30_000)
     assert [hop.times for hop in path.hops if hop.operation == "tcp_receive"] == [1, 2]
@@ -120,7 +115,7 @@ def test_large_messages_go_on_in_pieces() -> None:
 
 def test_a_datagram_in_fragments_is_cut_anew() -> None:
     router = Relayed(80, mtu=1000)
-    path = router.request(4000, "udp", payload_bytes=1900)
+    path = router.request(4000, "udp", size=1900)
     assert path.delivered_to == "right"
     assert [(hop.operation, hop.times) for hop in path.hops if hop.operation.startswith(("ip_frag", "ip_defrag"))] == [
         ("ip_fragment", 2), ("ip_defrag", 2), ("ip_fragment", 2), ("ip_defrag", 2),
