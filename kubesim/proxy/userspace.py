@@ -60,8 +60,8 @@ class Plugin:
     """Sends what is for a Service to a port of kube-proxy's own, from which kube-proxy connects to an endpoint.
 
     Each Service port has a port of the process, which listens on all addresses. Endpoints take turns, all that are
-    ready, on whatever node; kube-proxy shuffles them first, here they come in the order of the cluster. The process
-    gets ports from the kernel's range; here they are the first of it, in the order of the Services' names.
+    ready, on whatever node; kube-proxy shuffles them first, here they are sorted as text. The process gets ports from
+    the kernel's range; here they are the first of it, in the order of the Services' names.
     """
 
     settings_model: ClassVar[type[BaseModel]] = Settings
@@ -142,8 +142,9 @@ class Plugin:
             return None
         view = portals[index].view
         listed = self._cluster.endpoints(view.service, view.port)
-        servers = tuple((one.address, one.port) for one in listed if one.is_ready and ":" not in one.address)
-        return Listener(view.name, tuple(dict.fromkeys(servers)), view.service.affinity_timeout_s is not None)
+        ready = {str(one): (one.address, one.port) for one in listed if one.is_ready and ":" not in one.address}
+        servers = tuple(ready[name] for name in sorted(ready))
+        return Listener(view.name, servers, view.service.affinity_timeout_s is not None)
 
 
 @dataclass(frozen=True, slots=True)

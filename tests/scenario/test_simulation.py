@@ -108,7 +108,7 @@ def test_openings_and_routes_put_together_are_whole_walks(
         listed = sorted(deployment.cluster.endpoints(service, port), key=lambda one: f"{one.address}:{one.port}")
         names = [deployment.server_name(one.address, one.port) for one in listed]
         position = names.index(classes.servers[classes.server[flow]])
-        if proxy == "ipvs":
+        if proxy in ("ipvs", "userspace"):
             _bring_round_robin_to(position, deployment, client, str(service.cluster_ip))
         if not deployment.has_tunnel_ports:  # a tunnel that all flows share has been used before
             converse(deployment, client, listed[position].address, listed[position].port, source_port=99)
@@ -188,7 +188,8 @@ def test_vxlan_costs_more_than_plain_routing(proxy: str) -> None:
     for plain in ("flannel-host-gw", "calico-bgp"):
         assert by_cni["flannel-vxlan"]["established_packet_ns"] > by_cni[plain]["established_packet_ns"] + 1000
         assert by_cni["flannel-vxlan"]["latency_p50_ns"] > by_cni[plain]["latency_p50_ns"] + 2000
-        assert small["flannel-vxlan"] < 0.9 * small[plain]
+        if proxy != "userspace":  # whose process sends through the tunnel, on a core of its own
+            assert small["flannel-vxlan"] < 0.9 * small[plain]
 
 
 @pytest.mark.parametrize(
