@@ -29,7 +29,7 @@ class CniPlugin(Protocol):
     """Its settings, checked by pydantic."""
 
     pod_mtu: int
-    """MTU of the pods' interfaces in bytes."""
+    """MTU of the pods' interfaces and of tunnels in bytes; it may be set to another one before nodes are installed."""
 
     def __init__(self, cluster: Cluster, settings: Any, underlay_mtu: int) -> None:
         """Read the cluster."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kubesim.kernel import ip
+from kubesim.kernel import fragment, ip
 from kubesim.kernel.device import Device
 from kubesim.kernel.netfilter.hooks import Hook
 
@@ -94,6 +94,7 @@ class Bridge(Device):
             return
         walk.note_hook("bridge", "br_postrouting", None, out.name)
         if self._run_ip_hook(walk, packet, Hook.POSTROUTING, in_device=None, out_device=self.name):
+            fragment.cut(walk, packet, out)  # br_nf_dev_queue_xmit: what conntrack has put together
             out.transmit(walk, packet)
 
     def _look_up(self, walk: Walk, packet: Packet) -> Veth | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kubesim.kernel import socket
+from kubesim.kernel import fragment, socket
 from kubesim.kernel.netfilter.hooks import Hook
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def send(walk: Walk, packet: Packet, namespace: Namespace, tunnel: Device | None
     if route is None:
         return
     out_device = namespace.loopback if namespace.is_local(packet.destination) else route.device
+    if tunnel is None and packet.protocol == "udp":
+        # A socket's datagram that fits goes with DF, and one that does not is cut here (IP_PMTUDISC_WANT).
+        packet.is_dont_fragment = out_device is None or packet.length_bytes <= out_device.mtu
     destination = packet.destination
     if not namespace.hooks.run(walk, packet, Hook.OUTPUT, namespace, out_device=_name(out_device)):
         return
@@ -65,6 +68,7 @@ def send_translated(walk: Walk, packet: Packet, namespace: Namespace) -> None:
 def _deliver_locally(walk: Walk, packet: Packet, device: Device) -> None:
     """Hand a packet for this namespace up (``ip_local_deliver``)."""
     namespace = device.namespace
+    fragment.reassemble(walk, packet, device.name)
     if not namespace.hooks.run(walk, packet, Hook.INPUT, namespace, in_device=device.name):
         return
     tunnel = namespace.encapsulation_sockets.get((packet.protocol, packet.destination_port))
@@ -89,6 +93,8 @@ def _forward(walk: Walk, packet: Packet, device: Device) -> None:
         walk.drop(f"time to live exceeded in {namespace.name}: the packet goes in circles")
         return
     walk.pay("ip_forward", at=f"{device.name}>{route.device.name}")
+    if not fragment.fits(walk, packet, route.device):
+        return
     if namespace.hooks.run(walk, packet, Hook.FORWARD, namespace, in_device=device.name, out_device=route.device.name):
         _output(walk, packet, namespace, route, in_device=device)
 
@@ -99,16 +105,13 @@ def _output(walk: Walk, packet: Packet, namespace: Namespace, route: Route, in_d
     if device is None:
         walk.drop(f"no route to {packet.destination} in {namespace.name}: network unreachable")
         return
-    if packet.length_bytes > device.mtu:
-        walk.drop(
-            f"a packet of {packet.length_bytes} bytes does not fit the MTU of {device.mtu} "
-            f"of {device.name} in {namespace.name}"
-        )
-        return
     if not namespace.hooks.run(
         walk, packet, Hook.POSTROUTING, namespace, in_device=_name(in_device), out_device=device.name
     ):
         return
+    if not fragment.fits(walk, packet, device):
+        return
+    fragment.cut(walk, packet, device)
     if device is namespace.loopback:
         device.transmit(walk, packet)
         return

@@ -51,6 +51,7 @@ class Ipip(Tunnel):
             payload_bytes=0,
             mark=packet.mark,
             inner=packet,
+            is_dont_fragment=packet.is_dont_fragment,  # ip_tunnel_xmit: df |= inner_iph->frag_off & htons(IP_DF)
         )
         packet.forget_connection()
         ip.send(walk, outer, self.namespace, tunnel=self)

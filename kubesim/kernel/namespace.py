@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.netfilter.nat import Nat
     from kubesim.kernel.netfilter.nftables import NftTable
     from kubesim.kernel.packet import Packet
+    from kubesim.kernel.relay import Relay
     from kubesim.kernel.walk import Walk
 
 
@@ -47,7 +48,7 @@ class Host:
         return namespace
 
     def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
-        """Flush the tables of connections, of conntrack, IPVS and programs; who is served by whom stays known.
+        """Flush the tables of connections, of conntrack, IPVS, relays and programs; who is served by whom stays known.
 
         What conntrack knows of flows between tunnel endpoints may stay.
         """
@@ -56,6 +57,8 @@ class Host:
                 namespace.conntrack.flush(keeps_tunnels=keeps_tunnels)
             if namespace.ipvs is not None:
                 namespace.ipvs.connections.flush()
+            if namespace.relay is not None:
+                namespace.relay.forget()
         if self.bpf is not None:
             self.bpf.flush()
 
@@ -85,6 +88,7 @@ class Namespace:
         self.ipsets: dict[str, IpSet] = {}
         self.recent_clients: dict[str, set[str]] = {}
         self.ipvs: Ipvs | None = None
+        self.relay: Relay | None = None
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
         self.is_forwarding = False
         self.is_bridge_nf_call_iptables = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from kubesim.kernel.address import flow_hash
 from kubesim.kernel.device import Device
 from kubesim.kernel.walk import Context
 
@@ -15,6 +16,32 @@ if TYPE_CHECKING:
     from kubesim.kernel.walk import Walk
 
 GATEWAY_MAC = "02:00:00:00:00:01"
+
+
+class Offloads(NamedTuple):
+    """What a card does in place of the kernel.
+
+    Parameters
+    ----------
+    has_segmentation_offload
+        Whether it cuts large buffers into frames (TSO, ``tx-tcp-segmentation``); if not, the kernel does, before the
+        driver.
+    has_tunnel_offload
+        Whether it can do so inside a UDP tunnel too (``tx-udp_tnl-segmentation``).
+    has_receive_offload
+        Whether frames of one flow are merged as they are received (GRO), so that the kernel handles them as one.
+    """
+
+    has_segmentation_offload: bool = True
+    has_tunnel_offload: bool = True
+    has_receive_offload: bool = True
+
+    def cuts(self, packet: Packet) -> bool:
+        """Whether the card cuts this packet."""
+        return self.has_segmentation_offload and (packet.inner is None or self.has_tunnel_offload)
+
+
+ALL_OFFLOADS = Offloads()
 
 
 class Ethernet:
@@ -81,16 +108,16 @@ class Nic(Device):
         As for every device.
     ethernet
         The network it is plugged into.
-    has_tunnel_offload
-        Whether it can cut packets inside a UDP tunnel (``tx-udp_tnl-segmentation``); if not, the kernel cuts them.
+    offloads
+        What it does for the kernel.
     """
 
     def __init__(
-        self, namespace: Namespace, name: str, mtu: int, ethernet: Ethernet, *, has_tunnel_offload: bool = True
+        self, namespace: Namespace, name: str, mtu: int, ethernet: Ethernet, *, offloads: Offloads = ALL_OFFLOADS
     ) -> None:
         super().__init__(namespace, name, mtu)
         self.ethernet = ethernet
-        self.has_tunnel_offload = has_tunnel_offload
+        self.offloads = offloads
 
     def resolve(self, address: str) -> str | None:
         """Ask on the network who has an address (ARP)."""
@@ -98,12 +125,13 @@ class Nic(Device):
 
     def transmit(self, walk: Walk, packet: Packet) -> None:
         """Queue the packet to the card, which puts its frames on the wire."""
-        frames = packet.segments
-        if frames > 1 and packet.inner is not None and not self.has_tunnel_offload:
+        frames = -(-packet.segments // walk.buffers)
+        if frames > 1 and not self.offloads.cuts(packet):
             walk.pay("gso_segment", frames, size_bytes=packet.innermost.payload_bytes, at=self.name)
         walk.pay("nic_transmit", frames, at=self.name)
+        walk.buffers = 1
         walk.context = Context.NIC
-        walk.pay("nic_serialise", frames, size_bytes=packet.wire_bytes, at=self.name)
+        walk.pay("nic_serialise", packet.segments, size_bytes=packet.wire_bytes, at=self.name)
         peer = self.ethernet.card(walk, packet)
         if peer is None and packet.destination_mac == GATEWAY_MAC:
             walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
@@ -126,13 +154,17 @@ class Nic(Device):
         """Take the frames out of the ring, merge what can be merged, and hand them up (``napi_gro_receive``).
 
         A card looks for ports behind the IP header to spread flows over its queues (RSS); where there are none, as in
-        IP in IP, all that two nodes send each other comes in by one.
+        IP in IP or in fragments, all that two nodes send each other comes in by one.
         """
-        walk.queue_hash = None if packet.destination_port else packet.flow_hash
+        has_ports = packet.destination_port and not packet.cut_to_bytes
+        walk.queue_hash = None if has_ports else flow_hash(packet.source, packet.destination, packet.protocol, 0, 0)
         walk.context = Context.SOFTIRQ
         walk.see(packet, self.namespace)
         walk.pay("nic_receive", packet.segments, at=self.name)
-        walk.pay("gro", packet.segments, at=self.name)
+        if self.offloads.has_receive_offload:
+            walk.pay("gro", packet.segments, at=self.name)
+        if not (self.offloads.has_receive_offload and packet.is_mergeable):
+            walk.buffers = packet.segments
         packet.forget_connection()
         packet.mark = 0
         packet.is_ipvs = False

@@ -28,6 +28,15 @@ MINIMUM_FRAME_BYTES = 64
 DEFAULT_TTL = 64
 
 
+def fragments(length_bytes: int, mtu_bytes: int) -> tuple[int, ...]:
+    """Lengths of the fragments that an IP packet is cut into; all but the last carry a multiple of 8 (RFC 791)."""
+    if length_bytes <= mtu_bytes:
+        return (length_bytes,)
+    carried = (mtu_bytes - IP_HEADER_BYTES) // 8 * 8
+    full, rest = divmod(length_bytes - IP_HEADER_BYTES, carried)
+    return (IP_HEADER_BYTES + carried,) * full + ((IP_HEADER_BYTES + rest,) if rest else ())
+
+
 class FlowTuple(NamedTuple):
     """What tells one flow from another, in one direction."""
 
@@ -68,6 +77,12 @@ class Packet:
         The address and port that the client called, in an IP option: so the server's host can answer by itself.
     is_ipvs
         Whether IPVS has handled it already (``skb->ipvs_property``).
+    is_dont_fragment
+        Whether routers may not cut it (DF); Linux sets that for TCP, and for datagrams that fit where they start.
+    cut_to_bytes
+        Lengths that it was cut to while it is in fragments, one after the other; empty while it is whole.
+    largest_fragment_bytes
+        Longest of the fragments that it was in before somebody put it together (``IPCB(skb)->frag_max_size``).
     """
 
     source: str
@@ -87,6 +102,9 @@ class Packet:
     state: str = "UNTRACKED"
     is_untracked: bool = False
     is_ipvs: bool = False
+    is_dont_fragment: bool = True
+    cut_to_bytes: tuple[int, ...] = ()
+    largest_fragment_bytes: int = 0
     destination_mac: str = ""
     called: tuple[str, int] | None = None
 
@@ -102,10 +120,10 @@ class Packet:
 
     @property
     def header_bytes(self) -> int:
-        """IP and transport headers, and all of a tunnel's headers down to the payload."""
+        """IP and transport headers, and a tunnel's headers up to ``inner``'s IP header."""
         option = ADDRESS_OPTION_BYTES if self.called is not None else 0
         own = IP_HEADER_BYTES + option + TRANSPORT_HEADER_BYTES.get(self.protocol, 0)  # IP in IP has none
-        return own if self.inner is None else own + self.overhead_bytes + self.inner.header_bytes
+        return own if self.inner is None else own + self.overhead_bytes
 
     @property
     def innermost(self) -> Packet:
@@ -116,27 +134,45 @@ class Packet:
         return packet
 
     @property
+    def whole_lengths(self) -> tuple[int, ...]:
+        """Lengths in bytes of the IP packets that this buffer becomes on the wire, if none of them is in fragments."""
+        if self.inner is not None:
+            return tuple(self.header_bytes + length for length in self.inner.frame_lengths)
+        if not self.segment_bytes or self.payload_bytes <= self.segment_bytes:
+            return (self.header_bytes + self.payload_bytes,)
+        full, rest = divmod(self.payload_bytes, self.segment_bytes)
+        last = (self.header_bytes + rest,) if rest else ()
+        return (self.header_bytes + self.segment_bytes,) * full + last
+
+    @property
+    def frame_lengths(self) -> tuple[int, ...]:
+        """Lengths in bytes of the IP packets, or fragments of them, that are a frame each on the wire."""
+        lengths = self.whole_lengths
+        for limit_bytes in self.cut_to_bytes:
+            lengths = tuple(piece for length in lengths for piece in fragments(length, limit_bytes))
+        return lengths
+
+    @property
     def segments(self) -> int:
         """Frames this buffer is on the wire."""
-        carried = self.innermost
-        if not carried.segment_bytes:
-            return 1
-        return max(1, -(-carried.payload_bytes // carried.segment_bytes))
+        return len(self.frame_lengths)
+
+    @property
+    def is_mergeable(self) -> bool:
+        """Whether a receiver may merge its frames into one buffer (GRO): not fragments, nor of what is in fragments."""
+        return not self.cut_to_bytes and (self.inner is None or self.inner.is_mergeable)
 
     @property
     def length_bytes(self) -> int:
         """Longest IP packet that this buffer becomes: what an MTU is held against."""
-        carried = self.innermost
-        largest = min(carried.payload_bytes, carried.segment_bytes or carried.payload_bytes)
-        return self.header_bytes + largest
+        return max(self.frame_lengths)
 
     @property
     def wire_bytes(self) -> int:
         """What the buffer occupies of an Ethernet, all frames with headers, frame checks, preambles and gaps."""
-        frames = self.segments
-        link_bytes = frames * (ETHERNET_HEADER_BYTES + FRAME_CHECK_BYTES)
-        frame_bytes = self.innermost.payload_bytes + frames * self.header_bytes + link_bytes
-        return max(frame_bytes, MINIMUM_FRAME_BYTES) + frames * PREAMBLE_AND_GAP_BYTES
+        link_bytes = ETHERNET_HEADER_BYTES + FRAME_CHECK_BYTES
+        frames = (max(length + link_bytes, MINIMUM_FRAME_BYTES) for length in self.frame_lengths)
+        return sum(frame + PREAMBLE_AND_GAP_BYTES for frame in frames)
 
     def forget_connection(self) -> None:
         """Drop the conntrack reference, as crossing into another namespace or a tunnel does."""

@@ -79,8 +79,12 @@ def send(
 
 
 def receive(walk: Walk, packet: Packet, namespace: Namespace) -> None:
-    """Deliver a packet to the transport layer, and to the process that waits for it."""
+    """Deliver a packet to the transport layer, and to the process that waits for it, or passes it on."""
     walk.pay(f"{packet.protocol}_receive", at=namespace.name)
+    walk.buffers = 1
+    if namespace.relay is not None and namespace.relay.takes(packet):
+        namespace.relay.pass_on(walk, packet)
+        return
     if walk.receive_call is not None:
         walk.pay("socket_wakeup", at=namespace.name)
         walk.context = Context.PROCESS

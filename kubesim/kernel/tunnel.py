@@ -46,6 +46,9 @@ class Tunnel(Device):
         """What ``gro_cells`` hands up: a second NAPI on the same core."""
         walk.pay("gro_cells", at=self.name)
         walk.see(packet, self.namespace)
+        if walk.buffers > 1 and packet.is_mergeable:
+            walk.pay("gro", at=self.name)
+            walk.buffers = 1
         packet.forget_connection()
         packet.mark = 0
         self.receive(walk, packet)

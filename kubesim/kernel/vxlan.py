@@ -65,6 +65,7 @@ class Vxlan(Tunnel):
             payload_bytes=0,
             mark=packet.mark,
             inner=packet,
+            is_dont_fragment=False,  # "df unset", as ip-link(8) has it by default
             overhead_bytes=VXLAN_HEADER_BYTES + ETHERNET_HEADER_BYTES,
         )
         packet.forget_connection()

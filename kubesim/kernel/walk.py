@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,6 +38,8 @@ class Hop(NamedTuple):
 
     ``items`` says how often, in the operation's own terms: rules tested, buckets looked through, frames.
     ``size_bytes`` is what an operation that touches the data touches.
+    ``times`` is how many buffers the packet was in, on each of which the operation was done by itself: fragments, or
+    frames that nobody merged.
     """
 
     host: str
@@ -45,6 +48,7 @@ class Hop(NamedTuple):
     items: int
     size_bytes: int
     at: str
+    times: int = 1
 
 
 class HookVisit(NamedTuple):
@@ -207,6 +211,12 @@ class Walk:
         End the walk as soon as a server is chosen.
     watch
         Takes what is seen on the way, None if nobody watches.
+
+    Attributes
+    ----------
+    buffers
+        How many socket buffers the packet is in at the moment: more than one where it is in fragments, or in frames
+        that a card has not merged.
     """
 
     def __init__(
@@ -223,6 +233,7 @@ class Walk:
         self.receive_call = receive_call
         self.host = ""
         self.context = Context.PROCESS
+        self.buffers = 1
         self.queue_hash: int | None = None
         self._stop_at_decision = stop_at_decision
         self._watch = watch
@@ -237,8 +248,15 @@ class Walk:
         self._ways: list[str] = []
 
     def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
-        """Note an operation."""
-        self._hops.append(Hop(self.host, self.context, operation, items, size_bytes, at))
+        """Note an operation; it is done on each of the packet's buffers, and of the bytes in all of them."""
+        self._hops.append(Hop(self.host, self.context, operation, items, size_bytes // self.buffers, at, self.buffers))
+
+    @contextlib.contextmanager
+    def for_first_buffer(self) -> Iterator[None]:
+        """Pay for what is done on the first of the packet's buffers, and spares the others."""
+        buffers, self.buffers = self.buffers, 1
+        yield
+        self.buffers = buffers
 
     def note_hook(self, family: str, hook: str, in_device: str | None, out_device: str | None) -> None:
         """Note a netfilter hook."""

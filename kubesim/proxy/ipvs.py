@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field, field_validator
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.kernel.dummy import Dummy
-from kubesim.kernel.ipvs.schedulers import SCHEDULERS
 from kubesim.kernel.ipvs.virtual_server import Ipvs
 from kubesim.kernel.netfilter.chain import Chain
 from kubesim.kernel.netfilter.ipset import install_ipsets
@@ -20,7 +19,7 @@ from kubesim.proxy import RuleUpdate
 from kubesim.proxy._ipvs_reads import reads
 from kubesim.proxy._ipvs_rules import CHAINS, JUMPS, jumps
 from kubesim.proxy._ipvs_services import NodeTables, ServiceTables
-from kubesim.proxy._kube_proxy import KubeProxySettings, NodeView, SharedRules
+from kubesim.proxy._kube_proxy import KUBE_PROXY_SCHEDULERS, KubeProxySettings, NodeView, SharedRules, checked_scheduler
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node
@@ -36,14 +35,12 @@ _DEVICE_MTU = 1500
 class Settings(KubeProxySettings):
     """Settings of the IPVS mode."""
 
-    scheduler: str = Field(default="rr", description="how a real server is chosen: " + ", ".join(SCHEDULERS))
+    scheduler: str = Field(default="rr", description="how a real server is chosen: " + ", ".join(KUBE_PROXY_SCHEDULERS))
 
     @field_validator("scheduler")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if name not in SCHEDULERS:
-            raise ValueError(f"there is no scheduler {name!r}: {did_you_mean(name, SCHEDULERS)}")
-        return name
+        return checked_scheduler(name)
 
 
 class Plugin:

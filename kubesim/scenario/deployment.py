@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host, Namespace
-from kubesim.kernel.nic import Ethernet, Nic
+from kubesim.kernel.nic import ALL_OFFLOADS, Ethernet, Nic, Offloads
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
 from kubesim.proxy import HasNotices
@@ -38,8 +38,8 @@ class Deployment:
         The network of the nodes; its first address is the gateway to the rest of the world.
     mtu
         MTU of that network in bytes.
-    has_tunnel_offload
-        Whether cards cut packets inside tunnels.
+    offloads
+        What cards do for the kernel.
     background_connections
         Connections that each node's IPVS table holds besides those that are simulated.
     load_balancing
@@ -56,7 +56,7 @@ class Deployment:
         node_cidr: str,
         mtu: int,
         *,
-        has_tunnel_offload: bool = True,
+        offloads: Offloads = ALL_OFFLOADS,
         background_connections: int = 0,
         load_balancing: LoadBalancing = "machine",
         card: type[Nic] = Nic,
@@ -66,7 +66,7 @@ class Deployment:
         self.proxy = proxy
         self._network = ipaddress.IPv4Network(node_cidr)
         self._mtu = mtu
-        self._has_tunnel_offload = has_tunnel_offload
+        self._offloads = offloads
         self._background_connections = background_connections
         self._card = card
         self._hosts: dict[str, Host] = {}
@@ -165,7 +165,7 @@ class Deployment:
     def _make_host(self, name: str, address: str) -> tuple[Host, Nic]:
         """A machine with a card on the nodes' network."""
         host = self._hosts[name] = Host(name)
-        nic = self._card(host.root, "eth0", self._mtu, self._ethernet, has_tunnel_offload=self._has_tunnel_offload)
+        nic = self._card(host.root, "eth0", self._mtu, self._ethernet, offloads=self._offloads)
         host.root.add_address(nic, f"{address}/{self._network.prefixlen}")
         host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=str(self._network[1])))
         self._ethernet.plug_in(nic)

@@ -16,8 +16,7 @@ from kubesim.cost import Kind, Number, Operation, is_file_name, load_cost_set
 from kubesim.engine import ENGINES
 from kubesim.errors import InputError
 from kubesim.files import read_text
-from kubesim.kernel.nic import Nic
-from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
+from kubesim.kernel.nic import Nic, Offloads
 from kubesim.proxy import proxy_class
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
@@ -107,6 +106,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
     outside = traffic.clients if traffic.is_from_outside else 1
     cluster = build_cluster(scenario.cluster, _client_pods(scenario), traffic.protocol, outside)
     cni = cni_class(scenario.cni.name)(cluster, scenario.cni, scenario.hardware.mtu)
+    cni.pod_mtu = scenario.cni.pod_mtu or cni.pod_mtu
     proxy = proxy_class(scenario.proxy.name)(cluster, scenario.proxy)
     hardware = scenario.hardware
     return Deployment(
@@ -115,7 +115,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         proxy,
         scenario.cluster.node_cidr,
         hardware.mtu,
-        has_tunnel_offload=hardware.has_tunnel_offload,
+        offloads=Offloads(hardware.has_segmentation_offload, hardware.has_tunnel_offload, hardware.has_receive_offload),
         background_connections=scenario.cluster.background_connections,
         load_balancing=scenario.cluster.load_balancer,
         card=card,
@@ -198,15 +198,7 @@ def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
 def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> Messages:
     clients = _clients(scenario, deployment.cluster)
     context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
-    messages = scenario.traffic.messages(context)
-    largest = max(kind.payload_bytes for kind in messages.kinds)
-    headers = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES[messages.protocol]
-    if messages.protocol == "udp" and largest + headers > deployment.cni.pod_mtu:
-        raise InputError(
-            f"traffic: a datagram of {largest} bytes does not fit the pods' MTU of {deployment.cni.pod_mtu} bytes "
-            f"({headers} are headers), and fragments are not modelled"
-        )
-    return messages
+    return scenario.traffic.messages(context)
 
 
 def _hardware_prices(hardware: Hardware) -> dict[str, Operation]:

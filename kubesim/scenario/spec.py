@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     TrafficChoice = Workload
 else:
 
-    def _plugin_choice(names: list[str], settings_model: Callable[[str], type[BaseModel]]) -> Any:
+    def _plugin_choice(names: list[str], settings_model: Callable[[str], type[BaseModel]], **common: Any) -> Any:
         """The settings of one of several plugins, told apart by name; a bare name stands for its defaults."""
-        models = [create_model(name, __base__=settings_model(name), name=(Literal[name], name)) for name in names]
+        models = [
+            create_model(name, __base__=settings_model(name), name=(Literal[name], name), **common) for name in names
+        ]
         choice = Annotated[reduce(or_, models), Field(discriminator="name")] if len(models) > 1 else models[0]
         return Annotated[
             choice, BeforeValidator(_bare_name, json_schema_input_type=Literal[tuple(names)] | reduce(or_, models))
@@ -39,7 +41,16 @@ else:
     def _bare_name(value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    CniChoice = _plugin_choice(cni_names(), lambda name: cni_class(name).settings_model)
+    PodMtu = Annotated[
+        int | None,
+        Field(
+            ge=576,
+            le=65_535,
+            description="MTU of the pods' interfaces and of tunnels in bytes, if not what the plugin makes of the "
+            "network's; with one that is too large, large packets are cut outside, or lost",
+        ),
+    ]
+    CniChoice = _plugin_choice(cni_names(), lambda name: cni_class(name).settings_model, pod_mtu=(PodMtu, None))
     ProxyChoice = _plugin_choice(proxy_names(), lambda name: proxy_class(name).settings_model)
     TrafficChoice = Annotated[
         reduce(or_, [workload_class(name) for name in workload_names()]), Field(discriminator="workload")
@@ -68,7 +79,13 @@ class Hardware(BaseModel):
     switch_queue: int = Field(
         default=1000, ge=1, le=1_000_000, description="packets that wait in the switch for a node"
     )
+    has_segmentation_offload: bool = Field(
+        default=True, description="whether cards cut large packets into frames (TSO); if not, the kernel does"
+    )
     has_tunnel_offload: bool = Field(default=True, description="whether cards cut large packets inside tunnels")
+    has_receive_offload: bool = Field(
+        default=True, description="whether received frames are merged into large packets (GRO)"
+    )
 
     @field_validator("softirq_cores")
     @classmethod

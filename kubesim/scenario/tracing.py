@@ -115,7 +115,7 @@ class TracedPacket:
                 {
                     "node": one.hop.host,
                     "operation": one.hop.operation,
-                    "count": one.hop.items,
+                    "count": one.hop.times * one.hop.items,
                     "cost_ns": one.cost_ns,
                     "at": one.hop.at,
                     "context": one.hop.context.value,

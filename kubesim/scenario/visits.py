@@ -82,7 +82,8 @@ def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
         else:
             role = Role(hop.context.value)
             core = role if role in (Role.DAEMON, Role.WORKER) else Role.SOFTIRQ
-        found.append(PricedHop(hop, role, *costs.price(hop.operation, hop.items, hop.size_bytes)))
+        cost_ns, deviation_ns = costs.price(hop.operation, hop.items, hop.size_bytes)
+        found.append(PricedHop(hop, role, hop.times * cost_ns, hop.times * deviation_ns))
     return tuple(found)
 
 

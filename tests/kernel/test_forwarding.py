@@ -107,10 +107,11 @@ def test_a_packet_that_goes_in_circles_dies_of_age() -> None:
     assert path.reason.startswith("time to live exceeded")
 
 
-def test_what_is_larger_than_the_mtu_is_not_sent() -> None:
+def test_what_may_not_be_cut_has_to_fit() -> None:
     router = Router(mtu=1000)
-    path = router.send(router.left, datagram(size=1000))
-    assert path.reason == "a packet of 1028 bytes does not fit the MTU of 1000 of eth0 in left"
+    large = Packet("10.1.0.2", "10.2.0.2", "tcp", 1, 2, 1000)
+    reason = "fragmentation needed and DF set: a packet of 1052 bytes does not fit the MTU of 1000 of eth0 in left"
+    assert router.send(router.left, large).reason == reason
     large = Packet("10.1.0.2", "10.2.0.2", "tcp", 1, 2, 9000, segment_bytes=900)
     assert router.send(router.left, large).delivered_to == "right", "a buffer that the card cuts does fit"
 

@@ -73,6 +73,22 @@ def test_never_queue_prefers_an_idle_server_to_a_fast_one() -> None:
     assert SCHEDULERS["nq"]([slow, fast]).schedule("10.9.0.1", 1) is slow
 
 
+def test_two_choices_take_the_less_loaded_and_draw_by_weight() -> None:
+    sources = [(f"10.9.{n // 256}.{n % 256}", n) for n in range(3000)]
+    light, heavy = RealServer("10.0.0.1", 80, weight=1), RealServer("10.0.0.2", 80, weight=3)
+    scheduler = SCHEDULERS["twos"]([light, heavy])
+    idle = Counter(str(getattr(scheduler.schedule(*one), "address", None)) for one in sources)
+    assert idle["10.0.0.1"] / 3000 == pytest.approx(2 / 5, abs=0.03), "of 0 to 4, 0 and 1 are its own"
+    heavy.active_connections = 100
+    loaded = Counter(str(getattr(scheduler.schedule(*one), "address", None)) for one in sources)
+    assert loaded["10.0.0.2"] / 3000 == pytest.approx((3 / 5) ** 2, abs=0.03), "only where both draws are its own"
+
+
+def test_every_scheduler_of_linux_is_there() -> None:
+    linux = "rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos"
+    assert sorted(SCHEDULERS) == sorted(linux.split())
+
+
 def test_source_hash_is_faithful_and_spreads_clients() -> None:
     scheduler = SCHEDULERS["sh"](servers([1, 1, 1, 1]))
     first = [scheduler.schedule(f"10.9.0.{n}", 1) for n in range(200)]

@@ -11,7 +11,7 @@ import pytest
 from kubesim.cluster import Cluster, ClusterSpec, build_cluster
 from kubesim.kernel.walk import Path
 from kubesim.proxy.ipvs import Plugin, Settings
-from tests.clusters import converse, deploy, operations, rules, sized_cluster
+from tests.clusters import cluster_of, converse, deploy, operations, rules, sized_cluster
 
 
 def hooks(path: Path | None, host: str) -> list[str]:
@@ -179,3 +179,45 @@ addressType: IPv4
 endpoints: [{addresses: [10.244.0.5], nodeName: node-1}]
 ports: [{name: a, port: 8080}]
 """
+
+
+POLICIES = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {podCIDR: 10.244.1.0/24},
+   status: {addresses: [{type: InternalIP, address: 192.168.0.11}]}}
+- {apiVersion: v1, kind: Node, metadata: {name: n2}, spec: {podCIDR: 10.244.2.0/24},
+   status: {addresses: [{type: InternalIP, address: 192.168.0.12}]}}
+- {apiVersion: v1, kind: Node, metadata: {name: n3}, spec: {podCIDR: 10.244.3.0/24},
+   status: {addresses: [{type: InternalIP, address: 192.168.0.13}]}}
+- {apiVersion: v1, kind: Pod, metadata: {name: c1}, spec: {nodeName: n1, containers: []}, status: {podIP: 10.244.1.5}}
+- {apiVersion: v1, kind: Pod, metadata: {name: c3}, spec: {nodeName: n3, containers: []}, status: {podIP: 10.244.3.5}}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: web}
+  spec: {clusterIP: 10.96.0.21, type: NodePort, internalTrafficPolicy: Local, externalTrafficPolicy: Local,
+    ports: [{port: 80, nodePort: 30080}]}
+- apiVersion: discovery.k8s.io/v1
+  kind: EndpointSlice
+  metadata: {name: web, labels: {kubernetes.io/service-name: web}}
+  addressType: IPv4
+  ports: [{port: 8080}]
+  endpoints:
+  - {addresses: [10.244.1.7], nodeName: n1}
+  - {addresses: [10.244.2.7], nodeName: n2}
+- {apiVersion: v1, kind: Pod, metadata: {name: s1}, spec: {nodeName: n1, containers: []}, status: {podIP: 10.244.1.7}}
+- {apiVersion: v1, kind: Pod, metadata: {name: s2}, spec: {nodeName: n2, containers: []}, status: {podIP: 10.244.2.7}}
+"""
+
+
+def test_policies_local_keep_to_the_node_or_else_use_all(tmp_path: File) -> None:
+    """Where iptables would drop: a node without endpoints of its own sends to all (syncEndpoint)."""
+    for called, from_node in ((("10.96.0.21", 80), "10.244.{}.5"), (("192.168.0.{}", 30080), "192.168.0.12")):
+        for node, servers in (("1", {"10.244.1.7"}), ("3", {"10.244.1.7", "10.244.2.7"})):
+            deployment = deploy(cluster_of(POLICIES, tmp_path), "calico-bgp", "ipvs")
+            address, port = called[0].format(f"1{node}"), called[1]
+            source = from_node.format(node)
+            paths = [converse(deployment, source, address, port, source_port=5000 + n).first for n in range(4)]
+            assert {path.packet.destination for path in paths} == servers
+            assert {path.packet.source for path in paths} == {source}, "nobody is masqueraded"

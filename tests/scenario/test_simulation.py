@@ -110,7 +110,7 @@ def test_openings_and_routes_put_together_are_whole_walks(
         listed = sorted(deployment.cluster.endpoints(service, port), key=lambda one: f"{one.address}:{one.port}")
         names = [deployment.server_name(one.address, one.port) for one in listed]
         position = names.index(classes.servers[classes.server[flow]])
-        if proxy == "ipvs":
+        if proxy in ("ipvs", "userspace"):
             _bring_round_robin_to(position, deployment, client, str(service.cluster_ip))
         if not deployment.has_tunnel_ports:  # a tunnel that all flows share has been used before
             converse(deployment, client, listed[position].address, listed[position].port, source_port=99)
@@ -190,7 +190,8 @@ def test_vxlan_costs_more_than_plain_routing(proxy: str) -> None:
     for plain in ("flannel-host-gw", "calico-bgp"):
         assert by_cni["flannel-vxlan"]["established_packet_ns"] > by_cni[plain]["established_packet_ns"] + 1000
         assert by_cni["flannel-vxlan"]["latency_p50_ns"] > by_cni[plain]["latency_p50_ns"] + 2000
-        assert small["flannel-vxlan"] < 0.9 * small[plain]
+        if proxy != "userspace":  # whose process sends through the tunnel, on a core of its own
+            assert small["flannel-vxlan"] < 0.9 * small[plain]
 
 
 @pytest.mark.parametrize(
@@ -314,9 +315,14 @@ def test_a_service_without_endpoints_refuses_everybody() -> None:
     assert not [notice for notice in simulate().notices if "gets anywhere" in notice]
 
 
-def test_a_datagram_that_does_not_fit() -> None:
-    with pytest.raises(InputError, match="a datagram of 1450 bytes does not fit the pods' MTU of 1450 bytes"):
-        simulate(traffic={"workload": "udp_stream", "message_bytes": 1450})
+def test_a_datagram_above_the_mtu_goes_in_fragments() -> None:
+    rr = {"workload": "udp_rr", "transactions": 20}
+    small, large = (simulate(traffic={**rr, "request_bytes": size}) for size in (1400, 4000))
+    assert large.summary["loss_ratio"] == 0
+    items = [one.breakdown.set_index("operation")["items"] for one in (small, large)]
+    assert items[1]["nic_receive"] - items[0]["nic_receive"] == 20 * 2
+    assert "ip_fragment" not in items[0]
+    assert items[1]["ip_fragment"] == 20 * 3 * 3, "the pod, and both nodes, which put them together for conntrack"
 
 
 def test_a_wake_up_is_paid_by_idle_cores_only() -> None:

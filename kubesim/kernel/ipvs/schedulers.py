@@ -307,6 +307,32 @@ class Maglev(Scheduler):
         return offset, flow_hash(server.address, server.port, "skip") % (self.TABLE_SIZE - 1) + 1
 
 
+class TwoChoices(Scheduler):
+    """``twos``: of two servers drawn by weight, the one with less load for its weight (ip_vs_twos.c).
+
+    The kernel draws random numbers; here they are hashes of the client's address and port.
+    """
+
+    scans_servers = True
+
+    def schedule(self, source: str, source_port: int) -> RealServer | None:
+        """Draw two, which may be one and the same; the first where they are equally loaded."""
+        if not any(server.weight > 0 for server in self.servers):
+            return None
+        first, second = (self._drawn(flow_hash(source, source_port, draw)) for draw in ("first", "second"))
+        return second if second.weight * first.overhead > first.weight * second.overhead else first
+
+    def _drawn(self, number: int) -> RealServer:
+        """The server in whose share of all weights a number lies; its bounds count in, as in the kernel."""
+        usable = [server for server in self.servers if server.weight > 0]
+        left = number % (sum(server.weight for server in usable) + 1)
+        for server in usable:
+            left -= server.weight
+            if left <= 0:
+                return server
+        return usable[-1]
+
+
 SCHEDULERS: dict[str, type[Scheduler]] = {
     "rr": RoundRobin,
     "wrr": WeightedRoundRobin,
@@ -321,5 +347,6 @@ SCHEDULERS: dict[str, type[Scheduler]] = {
     "mh": Maglev,
     "fo": Failover,
     "ovf": Overflow,
+    "twos": TwoChoices,
 }
 """Schedulers by the name that ``ipvsadm -s`` takes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kubesim.kernel.fragment import reassemble
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
 
 UDP_TIMEOUT_S = 30
@@ -59,6 +60,7 @@ class Conntrack:
         self._namespace = namespace
         namespace.conntrack = self
         for hook in (Hook.PREROUTING, Hook.OUTPUT):
+            namespace.hooks.register(hook, Priority.DEFRAGMENT, self.defragment)
             namespace.hooks.register(hook, Priority.CONNTRACK, self.track)
         for hook in (Hook.INPUT, Hook.POSTROUTING):
             namespace.hooks.register(hook, Priority.CONNTRACK_CONFIRM, self.confirm)
@@ -86,6 +88,11 @@ class Conntrack:
         """Whether no entry has this tuple."""
         return flow not in self._entries
 
+    def defragment(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
+        """Put fragments together, since only the first has ports (nf_defrag_ipv4.c)."""
+        reassemble(walk, packet, call.hook)
+        return Verdict.ACCEPT
+
     def track(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
         """Find the packet's entry, or make one (``nf_conntrack_in``)."""
         if packet.connection is not None or packet.is_untracked:
@@ -93,7 +100,8 @@ class Conntrack:
         walk.pay("conntrack_lookup", at=call.hook)
         found = self._entries.get(packet.flow)
         if found is None:
-            walk.pay("conntrack_new", at=call.hook)
+            with walk.for_first_buffer():
+                walk.pay("conntrack_new", at=call.hook)
             flow = packet.flow
             packet.connection, packet.is_reply = Connection(flow, flow.reversed()), False
             packet.state = "NEW"
@@ -108,7 +116,8 @@ class Conntrack:
         """Put a new entry into the table, under both its tuples (``__nf_conntrack_confirm``)."""
         connection = packet.connection
         if connection is not None and not connection.is_confirmed:
-            walk.pay("conntrack_confirm", at=call.hook)
+            with walk.for_first_buffer():
+                walk.pay("conntrack_confirm", at=call.hook)
             connection.is_confirmed = True
             self._insert(connection)
         return Verdict.ACCEPT

@@ -10,6 +10,7 @@ from kubesim.kernel.netfilter.nat import Nat
 from kubesim.kernel.walk import Refusal
 
 if TYPE_CHECKING:
+    from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.netfilter.traversal import State
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
@@ -39,13 +40,20 @@ def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str
         case targets.DestinationNat() | targets.Redirect() if packet.connection is not None:
             address, port = destination_of(state.verdict, packet, call)
             Nat.of(call.namespace).translate_destination(packet.connection, address, port)
-            walk.decide(address, port, is_sticky=bool(state.noted_in))
+            if not _is_passed_on(call.namespace, packet.protocol, address, port):
+                walk.decide(address, port, is_sticky=bool(state.noted_in))
         case targets.SourceNat(address) if packet.connection is not None:
             Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=False)
         case targets.Masquerade(is_random) if packet.connection is not None and call.out_device is not None:
             address = call.namespace.primary_address(call.namespace.devices[call.out_device])
             Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=is_random)
     return Verdict.ACCEPT
+
+
+def _is_passed_on(namespace: Namespace, protocol: str, address: str, port: int) -> bool:
+    """Whether a process of this host takes what is sent there, and will choose the server."""
+    relay = namespace.relay
+    return relay is not None and namespace.is_local(address) and relay.listener(protocol, port) is not None
 
 
 def destination_of(

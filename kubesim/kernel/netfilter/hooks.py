@@ -25,6 +25,7 @@ class Hook(StrEnum):
 class Priority:
     """Order of the functions at one hook, lowest first (include/uapi/linux/netfilter_ipv4.h)."""
 
+    DEFRAGMENT = -400
     RAW = -300
     CONNTRACK = -200
     MANGLE = -150

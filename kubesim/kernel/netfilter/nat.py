@@ -58,16 +58,23 @@ class Nat:
             return Verdict.ACCEPT
         manipulation = _MANIPULATION[call.hook]
         if packet.state == "NEW" and manipulation not in connection.nat_done:
-            for _, chain in self._chains[call.hook]:
-                if chain(walk, packet, call) is Verdict.STOP:
+            with walk.for_first_buffer():
+                if not self._settle(walk, packet, call, connection, manipulation):
                     return Verdict.STOP
-                if manipulation in connection.nat_done:
-                    break
-            connection.nat_done |= {manipulation}
-            walk.pay("nat_setup", at=call.hook)
         if self._rewrite(packet, connection, manipulation):
             walk.pay("nat_rewrite", at=call.hook)
         return Verdict.ACCEPT
+
+    def _settle(self, walk: Walk, packet: Packet, call: HookCall, connection: Connection, manipulation: str) -> bool:
+        """Walk the chains of a hook until one has decided; whether the packet may go on."""
+        for _, chain in self._chains[call.hook]:
+            if chain(walk, packet, call) is Verdict.STOP:
+                return False
+            if manipulation in connection.nat_done:
+                break
+        connection.nat_done |= {manipulation}
+        walk.pay("nat_setup", at=call.hook)
+        return True
 
     def translate_destination(self, connection: Connection, address: str, port: int) -> None:
         """Send this connection to another address (DNAT)."""

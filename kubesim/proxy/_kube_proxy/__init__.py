@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from kubesim.proxy._kube_proxy.settings import KubeProxySettings, LocalDetector
+from kubesim.proxy._kube_proxy.settings import (
+    KUBE_PROXY_SCHEDULERS,
+    KubeProxySettings,
+    LocalDetector,
+    checked_scheduler,
+)
 from kubesim.proxy._kube_proxy.view import (
     Endpoints,
     NodeView,
@@ -13,12 +18,14 @@ from kubesim.proxy._kube_proxy.view import (
 )
 
 __all__ = [
+    "KUBE_PROXY_SCHEDULERS",
     "Endpoints",
     "KubeProxySettings",
     "LocalDetector",
     "NodeView",
     "PortView",
     "SharedRules",
+    "checked_scheduler",
     "digest",
     "node_port_ips",
 ]

@@ -11,8 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.files import parse_yaml, read_text
-from kubesim.kernel.ipvs.schedulers import SCHEDULERS
-from kubesim.proxy._kube_proxy.settings import family_of
+from kubesim.proxy._kube_proxy.settings import checked_scheduler, family_of
 from kubesim.validation import validate, without_nulls
 
 if TYPE_CHECKING:
@@ -67,9 +66,7 @@ def _checked_address(text: str) -> str:
 
 
 def _checked_scheduler(name: str) -> str:
-    if name and name not in SCHEDULERS:
-        raise ValueError(f"there is no scheduler {name!r}: {did_you_mean(name, SCHEDULERS)}")
-    return name
+    return checked_scheduler(name) if name else name
 
 
 def _host_name(text: str) -> str:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kubesim.errors import did_you_mean
+from kubesim.kernel.ipvs.schedulers import SCHEDULERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -16,6 +19,17 @@ if TYPE_CHECKING:
 Family = Literal["ipv4", "ipv6"]
 
 DetectLocalMode = Literal["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"]
+
+
+KUBE_PROXY_SCHEDULERS = tuple(name for name in SCHEDULERS if name != "twos")
+"""Schedulers of IPVS that kube-proxy takes; it does not know the kernel's latest."""
+
+
+def checked_scheduler(name: str) -> str:
+    """The same name, if it is of a scheduler that kube-proxy takes."""
+    if name not in KUBE_PROXY_SCHEDULERS:
+        raise ValueError(f"there is no scheduler {name!r}: {did_you_mean(name, KUBE_PROXY_SCHEDULERS)}")
+    return name
 
 
 def family_of(address: str) -> Family:
