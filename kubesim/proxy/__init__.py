@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkab
 
 from kubesim import plugins
 from kubesim.proxy._kube_proxy.configuration import KubeProxyConfiguration, read_configuration
-from kubesim.proxy._kube_proxy.settings import Family
+from kubesim.proxy._kube_proxy.settings import Family, KubeProxySettings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -82,6 +82,7 @@ __all__ = [
     "Family",
     "HasNotices",
     "KubeProxyConfiguration",
+    "KubeProxySettings",
     "PartialSyncs",
     "RuleUpdate",
     "ServiceProxy",

@@ -9,7 +9,15 @@ from pydantic import ValidationError
 
 from kubesim.cluster import read_cluster
 from kubesim.errors import InputError, did_you_mean
-from kubesim.proxy import Family, KubeProxyConfiguration, PartialSyncs, proxy_class, proxy_names, read_configuration
+from kubesim.proxy import (
+    Family,
+    KubeProxyConfiguration,
+    KubeProxySettings,
+    PartialSyncs,
+    proxy_class,
+    proxy_names,
+    read_configuration,
+)
 from kubesim.validation import first_problem
 
 if TYPE_CHECKING:
@@ -92,11 +100,15 @@ def node_rules(
     if chosen_form not in plugin_class.forms:
         known = ", ".join(plugin_class.forms)
         raise InputError(f"format: mode {chosen_mode} has no {chosen_form!r}, but {known}")
+    is_kube_proxy = issubclass(plugin_class.settings_model, KubeProxySettings)
+    if configuration is not None and not is_kube_proxy:
+        raise InputError(f"config: {chosen_mode} is no mode of kube-proxy, whose configuration this is")
     if configuration is not None:
         found = _with_bind_address(found, configuration)
     proxy = _proxy(cluster, chosen_mode, configuration)
     chosen_family = family or ("ipv6" if ":" in (found.addresses or (found.address,))[0] else "ipv4")
-    notices = (*_notices(configuration, cluster, chosen_family), *cluster.notices)
+    of_kube_proxy = _notices(configuration, cluster, chosen_family) if is_kube_proxy else ()
+    notices = (*of_kube_proxy, *cluster.notices)
     if not before:
         return NodeRules(proxy.text(found, chosen_form, chosen_family), notices)
     if not isinstance(proxy, PartialSyncs) or chosen_form != plugin_class.forms[0]:

@@ -189,3 +189,11 @@ def test_a_node_that_only_endpoints_speak_of(tmp_path: Path) -> None:
     found = node_rules([file], "node-b")
     assert "there is no Node object node-b" in found.notices[-1]
     assert "KUBE-SVL" in found.text
+
+
+def test_maps_of_cilium_need_no_configuration_of_kube_proxy(tmp_path: Path) -> None:
+    found = node_rules([MANIFEST], "node-a", mode="cilium-ebpf")
+    assert found.text.startswith("ID ")
+    assert not any("clusterCIDR" in notice for notice in found.notices)
+    with pytest.raises(InputError, match="config: cilium-ebpf is no mode of kube-proxy, whose configuration this is"):
+        node_rules([MANIFEST], "node-a", mode="cilium-ebpf", config=config(tmp_path))

@@ -79,18 +79,31 @@ def _means(result: Result) -> Any:
     return np.array(first.reindex(range(result.planned.plan.packets), fill_value=0))[:, None]
 
 
+PAIRS: list[tuple[Any, Any]] = [
+    pair for pair in working_pairs() if pair[1] != "dump" and not proxy_class(pair[1]).is_headless
+]
+OF_CILIUM: list[tuple[Any, Any]] = [
+    (
+        {"name": "cilium", "routing": routing, "host_routing": host_routing},
+        {"name": "cilium-ebpf", "socket_lb": sockets},
+    )
+    for routing in ("tunnel", "native")
+    for host_routing in ("bpf", "legacy")
+    for sockets in (True, False)
+]
+"""Its settings change where servers are chosen, and what is paid after that."""
+
+
 @settings(max_examples=60)
 @given(
-    pair=st.sampled_from(
-        [pair for pair in working_pairs() if pair[1] != "dump" and not proxy_class(pair[1]).is_headless]
-    ),
+    pair=st.sampled_from(PAIRS + OF_CILIUM),
     services=st.integers(1, 40),
     endpoints=st.integers(1, 6),
     nodes=st.integers(2, 3),
     seed=st.integers(0, 1000),
 )
 def test_openings_and_routes_put_together_are_whole_walks(
-    pair: tuple[str, str], services: int, endpoints: int, nodes: int, seed: int
+    pair: tuple[Any, Any], services: int, endpoints: int, nodes: int, seed: int
 ) -> None:
     """What is walked once per class is what a packet of its own would have walked, hop by hop."""
     cni, proxy = pair
