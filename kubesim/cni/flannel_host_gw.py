@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kubesim.cni._flannel import install_rules
 from kubesim.cni._linux_bridge import attach_to_bridge, install_bridge
+from kubesim.cni._underlay import require_one_network
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.route import Route
 
@@ -29,6 +30,7 @@ class Plugin:
     settings_model: ClassVar[type[BaseModel]] = Settings
 
     def __init__(self, cluster: Cluster, _settings: Settings, underlay_mtu: int) -> None:
+        require_one_network(cluster, "flannel-host-gw", "flannel-vxlan, with direct_routing if you like")
         self._cluster = cluster
         self.pod_mtu = underlay_mtu
 

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 GATEWAY_MAC = "02:00:00:00:00:01"
 
 
+class Router:
+    """What joins layer-2 networks: it knows who is on which, and is the gateway of each."""
+
+    def __init__(self) -> None:
+        self.networks: list[Ethernet] = []
+
+    def card_at(self, address: str) -> Nic | None:
+        """The card with an address, on whichever network it is."""
+        found = (network.card_at(address) for network in self.networks)
+        return next((card for card in found if card is not None), None)
+
+
 class Ethernet:
     """One layer-2 network: a switch that every card is plugged into.
 
@@ -26,10 +38,19 @@ class Ethernet:
         Address of the router to everywhere else.
     find
         Called with an address that nobody has yet, to plug in the card that has it.
+    router
+        What is at that address.
     """
 
-    def __init__(self, gateway: str | None = None, find: Callable[[str], None] = lambda _address: None) -> None:
+    def __init__(
+        self,
+        gateway: str | None = None,
+        find: Callable[[str], None] = lambda _address: None,
+        router: Router | None = None,
+    ) -> None:
         self.gateway = gateway
+        self.router = router or Router()
+        self.router.networks.append(self)
         self._find = find
         self._by_mac: dict[str, Nic] = {}
         self._by_address: dict[str, Nic] = {}
@@ -42,12 +63,16 @@ class Ethernet:
 
     def resolve(self, address: str) -> str | None:
         """Ask who has an address (ARP); the link-layer address, or None if nobody answers."""
-        if address not in self._by_address:
-            self._find(address)
-        nic = self._by_address.get(address)
+        nic = self.card_at(address)
         if nic is None:
             return GATEWAY_MAC if address == self.gateway else None
         return nic.mac
+
+    def card_at(self, address: str) -> Nic | None:
+        """The card with an address, plugged in now if it is not yet."""
+        if address not in self._by_address:
+            self._find(address)
+        return self._by_address.get(address)
 
     @property
     def cards(self) -> int:
@@ -92,12 +117,23 @@ class Nic(Device):
         walk.context = Context.NIC
         walk.pay("nic_serialise", frames, size_bytes=packet.wire_bytes, at=self.name)
         if packet.destination_mac == GATEWAY_MAC:
-            walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
+            self._transmit_to_router(walk, packet)
             return
         peer = self.ethernet.card(packet.destination_mac)
         if peer is None:
             walk.drop(f"no card on the network of {self.namespace.name} has the address {packet.destination_mac}")
             return
+        walk.defer(peer.receive_frames, walk, packet)
+
+    def _transmit_to_router(self, walk: Walk, packet: Packet) -> None:
+        """Send the packet over the wire to the router, which passes it on where it knows the destination."""
+        peer = self.ethernet.router.card_at(packet.destination)
+        if peer is None:
+            walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
+            return
+        walk.context = Context.WIRE
+        walk.pay("wire", at="router")
+        packet.ttl -= 1
         walk.defer(peer.receive_frames, walk, packet)
 
     def receive_frames(self, walk: Walk, packet: Packet) -> None:

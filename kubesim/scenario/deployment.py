@@ -6,12 +6,13 @@ Nodes and pods are built when a packet first needs them, so that a cluster of a 
 from __future__ import annotations
 
 import ipaddress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host, Namespace
-from kubesim.kernel.nic import Ethernet, Nic
+from kubesim.kernel.nic import Ethernet, Nic, Router
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
 from kubesim.proxy import HasNotices
@@ -34,7 +35,8 @@ class Deployment:
     proxy
         The proxy that programs Services.
     node_cidr
-        The network of the nodes; its first address is the gateway to the rest of the world.
+        The network of the nodes, where they do not say themselves on which they are; the first address of each is the
+        gateway to the rest of the world.
     mtu
         MTU of that network in bytes.
     has_tunnel_offload
@@ -60,14 +62,14 @@ class Deployment:
         self.cluster = cluster
         self.cni = cni
         self.proxy = proxy
-        self._network = ipaddress.IPv4Network(node_cidr)
+        self._node_cidr = node_cidr
         self._mtu = mtu
         self._has_tunnel_offload = has_tunnel_offload
         self._background_connections = background_connections
         self._card = card
         self._hosts: dict[str, Host] = {}
         self._nodes_by_address = {node.address: node for node in cluster.nodes}
-        self._ethernet = Ethernet(gateway=str(self._network[1]), find=self._plug_in)
+        self._ethernets = self._networks()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -145,19 +147,32 @@ class Deployment:
         declaring = [pod for pod in sharing if any((one.number, one.protocol) == (port, protocol) for one in pod.ports)]
         return declaring[0].full_name if len(declaring) == 1 else namespace_name
 
-    def _plug_in(self, address: str) -> None:
-        """Build the node with an address on the nodes' network."""
+    def _networks(self) -> dict[str, Ethernet]:
+        """The networks that nodes are on, by range, and the router between them."""
+        router = Router()
+        return {
+            subnet: Ethernet(str(ipaddress.IPv4Network(subnet)[1]), partial(self._plug_in, subnet), router)
+            for subnet in dict.fromkeys(map(self._subnet, self.cluster.nodes))
+        }
+
+    def _subnet(self, node: Node) -> str:
+        return node.subnet or self._node_cidr
+
+    def _plug_in(self, subnet: str, address: str) -> None:
+        """Build the node with an address, if it is on this network."""
         node = self._nodes_by_address.get(address)
-        if node is not None:
+        if node is not None and self._subnet(node) == subnet:
             self.host(node.name)
 
     def _build(self, node: Node) -> None:
         host = Host(node.name)
         self._hosts[node.name] = host
-        nic = self._card(host.root, "eth0", self._mtu, self._ethernet, has_tunnel_offload=self._has_tunnel_offload)
-        host.root.add_address(nic, f"{node.address}/{self._network.prefixlen}")
-        host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=str(self._network[1])))
-        self._ethernet.plug_in(nic)
+        subnet = self._subnet(node)
+        ethernet = self._ethernets[subnet]
+        nic = self._card(host.root, "eth0", self._mtu, ethernet, has_tunnel_offload=self._has_tunnel_offload)
+        host.root.add_address(nic, f"{node.address}/{ipaddress.IPv4Network(subnet).prefixlen}")
+        host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=ethernet.gateway))
+        ethernet.plug_in(nic)
         self.cni.install(host.root, node, nic)
         self.proxy.install(host.root, node)
         if host.root.ipvs is not None:

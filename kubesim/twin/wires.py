@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kubesim.errors import InputError
 from kubesim.kernel import backlog
 from kubesim.kernel.nic import GATEWAY_MAC, Nic
 from kubesim.kernel.walk import Context
@@ -51,7 +52,15 @@ def needs_switch(nodes: int) -> bool:
 
 
 def twin_deployment(scenario: Scenario) -> Deployment:
-    """The scenario's kernel state as the twin has it: with wires between the nodes, and all nodes there."""
+    """The scenario's kernel state as the twin has it: with wires between the nodes, and all nodes there.
+
+    Raises
+    ------
+    InputError
+        If the nodes are on several networks.
+    """
+    if scenario.cluster.node_subnets > 1:
+        raise InputError("cluster.node_subnets: a twin has no router between networks: give it 1")
     deployment = deploy(scenario, card=Wire)
     for node in deployment.cluster.nodes:
         deployment.host(node.name)
