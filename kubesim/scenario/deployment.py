@@ -9,6 +9,7 @@ import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from kubesim.cni import Settles
 from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host, Namespace
@@ -175,5 +176,7 @@ class Deployment:
         ethernet.plug_in(nic)
         self.cni.install(host.root, node, nic)
         self.proxy.install(host.root, node)
+        if isinstance(self.cni, Settles):
+            self.cni.settle(host.root)
         if host.root.ipvs is not None:
             host.root.ipvs.connections.others = self._background_connections
