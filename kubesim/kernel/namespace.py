@@ -81,6 +81,7 @@ class Namespace:
         self.ipsets: dict[str, IpSet] = {}
         self.recent_clients: dict[str, set[str]] = {}
         self.ipvs: Ipvs | None = None
+        self.sockets: dict[tuple[str, str, int], set[tuple[str, int]]] = {}
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
         self.is_forwarding = False
         self.is_bridge_nf_call_iptables = False

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubesim.kernel.namespace import Namespace
-    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.packet import FlowTuple, Packet
 
 SEND, RECEIVE = "syscall_send", "syscall_receive"
 """Sending and receiving on a socket that is there."""
@@ -59,6 +59,8 @@ def send(
     """
     walk = Walk(chance, materialise, receive_call=receive_call, stop_at_decision=stop_at_decision)
     walk.host = namespace.host.name
+    if packet.is_opening:
+        namespace.sockets.setdefault(_here(packet.flow.reversed()), set()).add(_there(packet.flow.reversed()))
     materialise(packet.destination)
     if send_call is not None:
         walk.pay(send_call, size_bytes=packet.payload_bytes, at=namespace.name)
@@ -72,10 +74,32 @@ def send(
 
 
 def receive(walk: Walk, packet: Packet, namespace: Namespace) -> None:
-    """Deliver a packet to the transport layer, and to the process that waits for it."""
+    """Deliver a packet to the transport layer, and to the process that waits for it.
+
+    A port from which a connection was opened takes packets of whom it was opened to, and of nobody else
+    (``__inet_lookup_established``).
+    """
     walk.pay(f"{packet.protocol}_receive", at=namespace.name)
+    called = namespace.sockets.get(_here(packet.flow))
+    if called is not None and not packet.is_opening and _there(packet.flow) not in called:
+        places = " and ".join(f"{address}:{port}" for address, port in sorted(called))
+        walk.drop(
+            f"{namespace.name} gets an answer of {packet.source}:{packet.source_port}, but has called {places}: "
+            "no socket takes it"
+        )
+        return
     if walk.receive_call is not None:
         walk.pay("socket_wakeup", at=namespace.name)
         walk.context = Context.PROCESS
         walk.pay(walk.receive_call, size_bytes=packet.payload_bytes, at=namespace.name)
     walk.deliver(namespace)
+
+
+def _here(flow: FlowTuple) -> tuple[str, str, int]:
+    """The end of a flow where its packets arrive."""
+    return flow.protocol, flow.destination, flow.destination_port
+
+
+def _there(flow: FlowTuple) -> tuple[str, int]:
+    """The end of a flow where its packets come from."""
+    return flow.source, flow.source_port
