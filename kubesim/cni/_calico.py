@@ -1,4 +1,4 @@
-"""What Calico's ways of joining nodes share: each pod is routed by a veth of its own, and Felix's rules see its packets."""
+"""What Calico's ways of joining nodes share: each pod is routed by a veth of its own, past Felix's rules."""
 
 from __future__ import annotations
 

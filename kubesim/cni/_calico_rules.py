@@ -76,7 +76,7 @@ _NAT = """
 -A cali-POSTROUTING -j cali-fip-snat
 -A cali-POSTROUTING -j cali-nat-outgoing
 {masquerade}
--A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully
+-A cali-nat-outgoing {leaving} -j MASQUERADE --random-fully
 """
 
 _FILTER = """
@@ -108,20 +108,20 @@ _FILTER = """
 -A cali-fw-pod -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A cali-fw-pod -m conntrack --ctstate INVALID -j DROP
 -A cali-fw-pod -j MARK --set-xmark 0x0/0x10000
--A cali-fw-pod -p udp -m comment --comment "Drop VXLAN encapped packets originating in workloads" -m multiport --dports 4789 -j DROP
+-A cali-fw-pod -p udp {from_workload} -m multiport --dports 4789 -j DROP
 -A cali-fw-pod -p ipencap -m comment --comment "Drop IPinIP encapped packets originating in workloads" -j DROP
 -A cali-fw-pod -j cali-pro-kns.default
-{profile_from}
+-A cali-fw-pod {accepted}
 -A cali-fw-pod -j cali-pro-ksa.default.default
-{profile_from}
+-A cali-fw-pod {accepted}
 -A cali-fw-pod -m comment --comment "Drop if no profiles matched" -j DROP
 -A cali-tw-pod -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A cali-tw-pod -m conntrack --ctstate INVALID -j DROP
 -A cali-tw-pod -j MARK --set-xmark 0x0/0x10000
 -A cali-tw-pod -j cali-pri-kns.default
-{profile_to}
+-A cali-tw-pod {accepted}
 -A cali-tw-pod -j cali-pri-ksa.default.default
-{profile_to}
+-A cali-tw-pod {accepted}
 -A cali-tw-pod -m comment --comment "Drop if no profiles matched" -j DROP
 -A cali-pro-kns.default -j MARK --set-xmark 0x10000/0x10000
 -A cali-pro-kns.default -m mark --mark 0x10000/0x10000 -j RETURN
@@ -137,8 +137,18 @@ _LAST_OF_FORWARD = (
 )
 """Appended behind what others have there."""
 
-_PROFILE = '-A cali-{}-pod -m comment --comment "Return if profile accepted" -m mark --mark 0x10000/0x10000 -j RETURN'
-_ACCEPTED = '-m comment --comment "Host endpoint policy accepted packet."'
+
+def _comment(text: str) -> str:
+    return f'-m comment --comment "{text}"'
+
+
+_IN_TEXTS = {
+    "host_endpoint": _comment("Host endpoint policy accepted packet."),
+    "leaving": "-m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst",
+    "from_workload": _comment("Drop VXLAN encapped packets originating in workloads"),
+    "accepted": f"{_comment('Return if profile accepted')} -m mark --mark 0x10000/0x10000 -j RETURN",
+}
+"""What stands in several rules, or is too long for them."""
 
 
 class Encapsulation(NamedTuple):
@@ -151,48 +161,49 @@ class Encapsulation(NamedTuple):
     nodes_set
         Name of the set of nodes that may send through it.
     accept_in, accept_out
-        Rules that let its packets pass INPUT and OUTPUT.
+        Rules that let its packets pass INPUT and OUTPUT, and no others like them.
     no_track
         Match of the packets that conntrack is to pass over, empty where it may see them.
     """
 
     device: str
     nodes_set: str
-    accept_in: tuple[str, ...]
-    accept_out: tuple[str, ...]
+    accept_in: str
+    accept_out: str
     no_track: str = ""
 
 
 _HOSTS, _VTEPS = "cali40all-hosts-net", "cali40all-vxlan-net"
-_VXLAN_PORT = "-p udp -m multiport --dports 4789"
+_VXLAN_PORT = "-m multiport --dports 4789"
+_TO_HERE, _FROM_HERE = "-m addrtype --dst-type LOCAL", "-m addrtype --src-type LOCAL"
+_OF_HOSTS, _TO_HOSTS = (f"-m set --match-set {_HOSTS} {way}" for way in ("src", "dst"))
+_OF_VTEPS, _TO_VTEPS = (f"{_VXLAN_PORT} -m set --match-set {_VTEPS} src", f"-m set --match-set {_VTEPS} dst")
+_ALLOWED = _comment("Allow IPv4 VXLAN packets from allowed hosts")
+_OTHERS = _comment("Drop IPv4 VXLAN packets from non-allowed hosts")
+_SENT = _comment("Allow IPv4 VXLAN packets to other allowed hosts")
 
 IPIP = Encapsulation(
     device="tunl0",
     nodes_set=_HOSTS,
-    accept_in=(
-        '-p ipencap -m comment --comment "Allow IPIP packets from Calico hosts" '
-        f"-m set --match-set {_HOSTS} src -m addrtype --dst-type LOCAL -j ACCEPT",
-        '-p ipencap -m comment --comment "Drop IPIP packets from non-Calico hosts" -j DROP',
-    ),
-    accept_out=(
-        '-p ipencap -m comment --comment "Allow IPIP packets to other Calico hosts" '
-        f"-m set --match-set {_HOSTS} dst -m addrtype --src-type LOCAL -j ACCEPT",
-    ),
+    accept_in=f"""
+-A cali-INPUT -p ipencap {_comment("Allow IPIP packets from Calico hosts")} {_OF_HOSTS} {_TO_HERE} -j ACCEPT
+-A cali-INPUT -p ipencap {_comment("Drop IPIP packets from non-Calico hosts")} -j DROP
+""",
+    accept_out=f"""
+-A cali-OUTPUT -p ipencap {_comment("Allow IPIP packets to other Calico hosts")} {_TO_HOSTS} {_FROM_HERE} -j ACCEPT
+""",
 )
 
 VXLAN = Encapsulation(
     device="vxlan.calico",
     nodes_set=_VTEPS,
-    accept_in=(
-        '-p udp -m comment --comment "Allow IPv4 VXLAN packets from allowed hosts" -m multiport --dports 4789 '
-        f"-m set --match-set {_VTEPS} src -m addrtype --dst-type LOCAL -j ACCEPT",
-        '-p udp -m comment --comment "Drop IPv4 VXLAN packets from non-allowed hosts" -m multiport --dports 4789 '
-        "-m addrtype --dst-type LOCAL -j DROP",
-    ),
-    accept_out=(
-        '-p udp -m comment --comment "Allow IPv4 VXLAN packets to other allowed hosts" -m multiport --dports 4789 '
-        f"-m addrtype --src-type LOCAL -m set --match-set {_VTEPS} dst -j ACCEPT",
-    ),
+    accept_in=f"""
+-A cali-INPUT -p udp {_ALLOWED} {_OF_VTEPS} {_TO_HERE} -j ACCEPT
+-A cali-INPUT -p udp {_OTHERS} {_VXLAN_PORT} {_TO_HERE} -j DROP
+""",
+    accept_out=f"""
+-A cali-OUTPUT -p udp {_SENT} {_VXLAN_PORT} {_FROM_HERE} {_TO_VTEPS} -j ACCEPT
+""",
     no_track="-p udp -m udp --dport 4789",
 )
 """Outer flows have another source port in each direction, so that conntrack would never see an answer."""
@@ -236,12 +247,9 @@ def _sets(cluster: Cluster, encapsulation: Encapsulation | None) -> list[IpSet]:
 
 def _texts(pods: int, encapsulation: Encapsulation | None) -> dict[str, str]:
     """Chains and rules by table."""
-    given: dict[str, str] = {"host_endpoint": _ACCEPTED, "profile_from": _PROFILE.format("fw")}
-    given["profile_to"] = _PROFILE.format("tw")
-    given |= dict.fromkeys(("no_track_in", "no_track_out", "masquerade", "accept_in", "accept_out"), "")
+    given = _IN_TEXTS | dict.fromkeys(("no_track_in", "no_track_out", "masquerade", "accept_in", "accept_out"), "")
     if encapsulation is not None:
-        given["accept_in"] = "\n".join(f"-A cali-INPUT {rule}" for rule in encapsulation.accept_in)
-        given["accept_out"] = "\n".join(f"-A cali-OUTPUT {rule}" for rule in encapsulation.accept_out)
+        given |= {"accept_in": encapsulation.accept_in, "accept_out": encapsulation.accept_out}
         given["masquerade"] = (
             f"-A cali-POSTROUTING -o {encapsulation.device} -m addrtype ! --src-type LOCAL --limit-iface-out "
             "-m addrtype --src-type LOCAL -j MASQUERADE --random-fully"

@@ -21,6 +21,6 @@ def require_one_network(cluster: Cluster, plugin: str, instead: str) -> None:
     networks = {node.subnet for node in cluster.nodes}
     if len(networks) > 1:
         raise InputError(
-            f"cni: {plugin} sends pods' packets to other nodes as they are, so all nodes must be on one layer-2 network, "
-            f"and cluster.node_subnets is {len(networks)}: take {instead}"
+            f"cni: {plugin} sends pods' packets to other nodes as they are, so all nodes must be on one layer-2 "
+            f"network, and cluster.node_subnets is {len(networks)}: take {instead}"
         )

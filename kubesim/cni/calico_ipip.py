@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.nic import Nic
 
+
 class Settings(CalicoSettings):
     """Settings of an IP pool."""
 

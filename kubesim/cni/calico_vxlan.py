@@ -30,7 +30,7 @@ class Settings(CalicoSettings):
 
 
 class Plugin:
-    """Writes ``vxlan.calico``, a /32 route for each pod here, and one through the tunnel for each other node's range."""
+    """Writes ``vxlan.calico``, a /32 route for each pod here, and one through the tunnel for each other node's."""
 
     settings_model: ClassVar[type[BaseModel]] = Settings
 

@@ -39,9 +39,7 @@ class Vxlan(Tunnel):
 
     decapsulation: ClassVar[str] = "vxlan_decapsulate"
 
-    def __init__(
-        self, namespace: Namespace, name: str, mtu: int, local_address: str, port: int, vni: int = 1
-    ) -> None:
+    def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str, port: int, vni: int = 1) -> None:
         super().__init__(namespace, name, mtu, local_address, "udp", port)
         self.vni = vni
         self.forwarding_database: dict[str, str] = {}

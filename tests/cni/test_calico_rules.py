@@ -9,6 +9,7 @@ import pytest
 from kubesim.cni import cni_names
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.kernel.packet import Packet
+from kubesim.kernel.walk import Path as WalkedPath
 from tests.clusters import ROUTED, cluster_of, converse, deploy, dump_of, operations, rules, send, sized_cluster
 from tests.cni.test_hook_traversal import TOPOLOGY
 
@@ -53,7 +54,7 @@ def test_what_packets_meet(tmp_path: Path) -> None:
     assert operations(found.first)["route_lookup"] == 3 + operations(converse_plain(tmp_path))["route_lookup"] - 2
 
 
-def converse_plain(tmp_path: Path):  # type: ignore[no-untyped-def]
+def converse_plain(tmp_path: Path) -> WalkedPath:
     """The first packet without the chains."""
     cluster = cluster_of(TOPOLOGY, tmp_path)
     return converse(deploy(cluster, ROUTED, "none"), "10.244.1.11", "10.244.2.21", 5353, "udp").first
