@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kubesim.scenario import run
 from kubesim.units import BITS_PER_BYTE
-from kubesim.validate.predictor import Predictor
+from kubesim.validate.predictor import ROUTED, Predictor, name_of
 
 if TYPE_CHECKING:
     from kubesim.scenario import Result
@@ -41,7 +41,7 @@ class Netperf(Predictor):
     """A run of the simulator."""
 
     by: Literal["netperf"]
-    cni: str = "calico-bgp"
+    cni: Any = ROUTED
     proxy: Any = Field(default="iptables", description="none: no conntrack and no tables on the nodes")
     sender: Literal["pod", "host"] = "pod"
     receiver: Literal["pod", "service", "host", "near-pod", "near-service", "near-host"] = "pod"
@@ -62,11 +62,10 @@ class Netperf(Predictor):
     def how(self) -> str:
         """Who sends what to whom."""
         sender = "a pod" if self.sender == "pod" else "a process on a node"
-        proxy = self.proxy if isinstance(self.proxy, str) else self.proxy.get("name")
         connections = self.traffic.get("connections", 1)
         return (
             f"simulated {self.traffic['workload']} x{connections} from {sender} to {_PEERS[self.receiver]}, "
-            f"{self.cni}, proxy {proxy}"
+            f"{name_of(self.cni)}, proxy {name_of(self.proxy)}"
         )
 
     def predict(self, bench: Bench) -> float:
