@@ -25,8 +25,7 @@ UNITS = {
 """Units of targets, and what a prediction, in the unit that the end of its measure's name says, is divided by."""
 
 ROUTED: dict[str, Any] = {"name": "calico-bgp", "has_policy_chains": False}
-"""Pods routed by veths, without rules of the plugin's own: what a target says nothing else of, and what prices that were
-taken from measurements of Calico were taken for."""
+"""Pods routed by veths, without rules of the plugin's own: where a target does not say what it was measured on."""
 
 
 class Predictor(BaseModel):
