@@ -21,6 +21,9 @@ _DUMPS = tempfile.TemporaryDirectory(prefix="kubesim-test-")
 
 NODE_CIDR = "192.168.0.0/16"
 
+ROUTED = {"name": "calico-bgp", "has_policy_chains": False}
+"""Pods routed by veths, and no rules but the proxy's."""
+
 
 def cluster_of(text: str, tmp_path: FilePath, **spec: Any) -> Cluster:
     """A cluster from the text of a manifest."""
@@ -37,14 +40,15 @@ def sized_cluster(
     return build_cluster(ClusterSpec(services=services, endpoints=endpoints, **{"nodes": 2, **spec}), planned)
 
 
-def deploy(cluster: Cluster, cni: str, proxy: str, **settings: Any) -> Deployment:
-    """Bring a cluster up; settings are the proxy's."""
-    cni_plugin, proxy_plugin = cni_class(cni), proxy_class(proxy)
+def deploy(cluster: Cluster, cni: str | dict[str, Any], proxy: str, **settings: Any) -> Deployment:
+    """Bring a cluster up; settings are the proxy's, the plugin's come with its name."""
+    chosen = {"name": cni} if isinstance(cni, str) else dict(cni)
+    cni_plugin, proxy_plugin = cni_class(chosen.pop("name")), proxy_class(proxy)
     if proxy == "dump" and not settings:
         settings = {"node_rules": {node.name: dump_of(cluster, node) for node in cluster.nodes}}
     return Deployment(
         cluster,
-        cni_plugin(cluster, cni_plugin.settings_model(), 1500),
+        cni_plugin(cluster, cni_plugin.settings_model(**chosen), 1500),
         proxy_plugin(cluster, proxy_plugin.settings_model(**settings)),
         NODE_CIDR,
         1500,

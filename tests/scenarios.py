@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from kubesim.cni import cni_names
 from kubesim.proxy import proxy_names
 from kubesim.scenario import Result, Scenario, run
 
 PROXIES = [name for name in proxy_names() if name not in ("dump", "cilium-ebpf")]
 """The proxies that go with every CNI plugin; ``dump`` needs files, and is tested where these are made."""
+
+CNIS = [name for name in cni_names() if name != "docker-bridge"]
+"""The plugins that join several nodes."""
 
 BASE: dict[str, Any] = {
     "name": "small",

@@ -134,6 +134,11 @@ class Cluster:
             found = self.fleet.pod_at(address)
         return found
 
+    def pods_on(self, node: Node) -> int:
+        """How many pods with an address of their own a node has."""
+        given = sum(pod.node == node.name and not pod.is_host_network for pod in self.pods)
+        return given if self.fleet is None else given + self.fleet.pods_on(node)
+
     def service(self, name: str) -> Service:
         """The Service of this name, ``namespace/name``, ``name.namespace``, or ``name`` where that is clear.
 

@@ -111,6 +111,14 @@ class Fleet:
             owner=name,
         )
 
+    def pods_on(self, node: Node) -> int:
+        """How many of the pods a node has."""
+        names = [one.name for one in self.nodes]
+        if node.name not in names:
+            return 0
+        everywhere, rest = divmod(self.services * self.endpoints, len(names))
+        return everywhere + (names.index(node.name) < rest)
+
     def pod_named(self, name: str) -> Pod | None:
         """The pod of this name, None if it is not of this fleet."""
         service_name, _, endpoint = name.rpartition("-")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kubesim.cluster.addresses import AddressPool, pod_ranges
 from kubesim.cluster.records import Node
 from kubesim.errors import InputError, did_you_mean
+from kubesim.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_NODES = 3
 _FIRST_NODE_ADDRESS = 11
+_LONGEST_NODE_PREFIX = 28
+"""No smaller network has addresses behind the first that nodes get."""
 
 
 def node_labels(spec: ClusterSpec, manifests: Manifests, wanted_node: str | None = None) -> dict[str, dict[str, str]]:
@@ -74,9 +77,7 @@ def make_nodes(
     """
     objects = {node.metadata.name: node for node in manifests.nodes}
     given_addresses = {name: node.internal_ip for name, node in objects.items() if node.internal_ip is not None}
-    pool = AddressPool(
-        spec.node_cidr, "cluster.node_cidr", "nodes", given_addresses.values(), first=_FIRST_NODE_ADDRESS
-    )
+    networks = _Networks(spec, len(labels), given_addresses)
     for node in manifests.nodes:
         _check_ranges(node)
     given_ranges = {name: node.pod_range for name, node in objects.items() if node.pod_range is not None}
@@ -87,7 +88,7 @@ def make_nodes(
         whole, cut = pod_ranges(len(labels), max(pods.values()), spec.pod_cidr, taken, given_ranges.values())
         free = iter(cut)
         ranges = {name: given_ranges.get(name) or next(free) for name in labels}
-    nodes = [_node(name, objects.get(name), given_addresses, pool, ranges[name], labels[name]) for name in labels]
+    nodes = [_node(name, objects.get(name), networks, ranges[name], labels[name]) for name in labels]
     _check_apart([(f"podCIDR of {node.name}", node.pod_cidr) for node in nodes])
     _check_apart([("cluster.service_cidr", spec.service_cidr), ("the pods' range", whole)])
     return nodes, whole
@@ -117,15 +118,50 @@ def _check_ranges(node: NodeObject) -> None:
 def _node(
     name: str,
     given: NodeObject | None,
-    addresses: Mapping[str, str],
-    pool: AddressPool,
+    networks: _Networks,
     pod_cidr: str,
     labels: Mapping[str, str],
 ) -> Node:
     """One node's record."""
-    address = addresses.get(name) or pool.take()
+    address, subnet = networks.place(name)
     listed, ranges = (given.ips, given.pod_ranges) if given is not None else ((), ())
-    return Node(name, address, pod_cidr, labels, addresses=listed or (address,), pod_cidrs=ranges or (pod_cidr,))
+    return Node(name, address, pod_cidr, labels, listed or (address,), ranges or (pod_cidr,), subnet)
+
+
+class _Networks:
+    """The layer-2 networks that nodes are on, and the addresses that are free there."""
+
+    def __init__(self, spec: ClusterSpec, nodes: int, given: Mapping[str, str]) -> None:
+        if spec.node_subnets > nodes:
+            raise InputError(f"cluster.node_subnets is {spec.node_subnets}, but there are {counted(nodes, 'node')}")
+        self._given = given
+        self._ranges = _parts(spec.node_cidr, spec.node_subnets)
+        self._pools = [
+            AddressPool(str(one), "cluster.node_cidr", "nodes", given.values(), first=_FIRST_NODE_ADDRESS)
+            for one in self._ranges
+        ]
+        self._turn = itertools.cycle(range(spec.node_subnets))
+
+    def place(self, name: str) -> tuple[str, str | None]:
+        """A node's address, and the range of its network where there are several."""
+        turn = next(self._turn)
+        address = self._given.get(name) or self._pools[turn].take()
+        if len(self._ranges) == 1:
+            return address, None
+        for network in self._ranges:
+            if ipaddress.IPv4Address(address) in network:
+                return address, str(network)
+        ranges = " or ".join(str(network) for network in self._ranges)
+        raise InputError(f"Node {name} has the address {address}, which is not in {ranges} of cluster.node_subnets")
+
+
+def _parts(node_cidr: str, count: int) -> list[ipaddress.IPv4Network]:
+    """So many equal parts of a range, from its start."""
+    whole = ipaddress.IPv4Network(node_cidr)
+    prefix = whole.prefixlen + (count - 1).bit_length()
+    if prefix > _LONGEST_NODE_PREFIX:
+        raise InputError(f"cluster.node_cidr: {node_cidr} is too small for {count} networks of nodes")
+    return list(itertools.islice(whole.subnets(new_prefix=prefix), count))
 
 
 def _covering(ranges: Mapping[str, str]) -> str:

@@ -27,6 +27,8 @@ class Node:
         All addresses of its interfaces that are known, of either family, the main one first; without the loopback's.
     pod_cidrs
         The addresses its pods have, of each family, the main one first.
+    subnet
+        The range of the layer-2 network it is on, where nodes are on several; None where all are on one.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     pod_cidrs: tuple[str, ...] = ()
+    subnet: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

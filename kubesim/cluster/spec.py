@@ -81,6 +81,13 @@ class ClusterSpec(BaseModel):
     )
     service_cidr: Cidr = Field(default="10.96.0.0/12", description="range of virtual addresses")
     node_cidr: Cidr = Field(default="192.168.0.0/16", description="range of node addresses")
+    node_subnets: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="layer-2 networks that nodes are dealt over in turn, each with a part of node_cidr; a router joins "
+        "them",
+    )
 
     @model_validator(mode="after")
     def _ranges_lie_apart(self) -> ClusterSpec:

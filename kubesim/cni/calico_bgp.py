@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
-from kubesim.cni._calico import attach, install_node
+from kubesim.cni._calico import CalicoSettings, PolicyChains, attach, install_node
+from kubesim.cni._underlay import require_one_network
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.route import Route
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from kubesim.cluster import Cluster, Node, Pod
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.nic import Nic
 
 
-class Settings(BaseModel):
-    """There is nothing to set."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Plugin:
     """Writes a /32 route for each pod here, and one for each other node's range, as BIRD would."""
 
-    settings_model: ClassVar[type[BaseModel]] = Settings
+    settings_model: ClassVar[type[BaseModel]] = CalicoSettings
 
-    def __init__(self, cluster: Cluster, _settings: Settings, underlay_mtu: int) -> None:
+    def __init__(self, cluster: Cluster, settings: CalicoSettings, underlay_mtu: int) -> None:
+        require_one_network(cluster, "calico-bgp", "calico-ipip or calico-vxlan, with mode CrossSubnet if you like")
         self._cluster = cluster
+        self._chains = PolicyChains(cluster, settings)
         self.pod_mtu = underlay_mtu
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
@@ -37,6 +34,11 @@ class Plugin:
         for other in self._cluster.nodes:
             if other is not node:
                 namespace.routes.add(Route(Prefix(other.pod_cidr), nic, via=other.address))
+        self._chains.install(namespace, node)
+
+    def settle(self, namespace: Namespace) -> None:
+        """Have Felix's rules come first."""
+        self._chains.settle(namespace)
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Route a pod by a veth pair."""

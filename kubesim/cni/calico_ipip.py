@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from kubesim.cni._calico import attach, install_node
+from kubesim.cni._calico import CalicoSettings, PolicyChains, attach, install_node
+from kubesim.cni._calico_rules import IPIP
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.ipip import IPIP_OVERHEAD_BYTES, Ipip
 from kubesim.kernel.route import Route
@@ -17,17 +18,13 @@ if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.nic import Nic
 
-DEVICE = "tunl0"
 
-
-class Settings(BaseModel):
+class Settings(CalicoSettings):
     """Settings of an IP pool."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ipip_mode: Literal["Always", "CrossSubnet"] = Field(
         default="Always",
-        description="CrossSubnet leaves packets as they are between nodes of one network, which all nodes here are of",
+        description="CrossSubnet leaves packets as they are between nodes on one layer-2 network",
     )
 
 
@@ -39,17 +36,24 @@ class Plugin:
     def __init__(self, cluster: Cluster, settings: Settings, underlay_mtu: int) -> None:
         self._cluster = cluster
         self._is_always = settings.ipip_mode == "Always"
+        self._chains = PolicyChains(cluster, settings, IPIP)
         self.pod_mtu = underlay_mtu - IPIP_OVERHEAD_BYTES
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
         """Make the tunnel, which has the first address of the node's range, and write the routes (confd, BIRD)."""
         install_node(namespace, node)
-        tunnel = Ipip(namespace, DEVICE, self.pod_mtu, local_address=nic.addresses[0])
+        tunnel = Ipip(namespace, IPIP.device, self.pod_mtu, local_address=nic.addresses[0])
         namespace.add_address(tunnel, str(ipaddress.IPv4Network(node.pod_cidr).network_address))
         for other in self._cluster.nodes:
             if other is not node:
-                device = tunnel if self._is_always else nic
+                is_direct = not self._is_always and other.subnet == node.subnet
+                device = nic if is_direct else tunnel
                 namespace.routes.add(Route(Prefix(other.pod_cidr), device, via=other.address))
+        self._chains.install(namespace, node)
+
+    def settle(self, namespace: Namespace) -> None:
+        """Have Felix's rules come first."""
+        self._chains.settle(namespace)
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Route a pod by a veth pair."""

@@ -89,6 +89,7 @@ class Namespace:
         self.recent_clients: dict[str, set[str]] = {}
         self.ipvs: Ipvs | None = None
         self.relay: Relay | None = None
+        self.sockets: dict[tuple[str, str, int], set[tuple[str, int]]] = {}
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
         self.is_forwarding = False
         self.is_bridge_nf_call_iptables = False
@@ -123,6 +124,14 @@ class Namespace:
         if address in self._local or address.startswith("127."):
             return True
         return any(address in addresses for _, addresses in self._shared_local)
+
+    def is_local_to(self, name: str | None, address: str) -> bool:
+        """Whether an address is one of a device's own."""
+        device = self.devices.get(name or "")
+        if device is None:
+            return False
+        shared = (addresses for owner, addresses in self._shared_local if owner is device)
+        return address in device.addresses or any(address in addresses for addresses in shared)
 
     def primary_address(self, device: Device) -> str:
         """The address that stands for a device: its first, or if it has none, the namespace's (``inet_select_addr``).

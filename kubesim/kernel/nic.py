@@ -44,6 +44,33 @@ class Offloads(NamedTuple):
 ALL_OFFLOADS = Offloads()
 
 
+class Router:
+    """What joins layer-2 networks: it knows who is on which, and is the gateway of each."""
+
+    def __init__(self) -> None:
+        self.networks: list[Ethernet] = []
+        self._announced: dict[str, tuple[str, ...]] = {}
+
+    def announce(self, address: str, machines: tuple[str, ...]) -> None:
+        """Send packets for an address to one of several machines, given by their own addresses.
+
+        One machine stands for a leader that answers ARP for the address, several for as many equal routes of BGP, of
+        which a router takes one per flow (ECMP).
+        """
+        self._announced[address] = machines
+
+    def knows(self, address: str) -> bool:
+        """Whether somebody has announced an address."""
+        return address in self._announced
+
+    def next_card(self, walk: Walk, destination: str) -> Nic | None:
+        """The card that packets for an address are sent on to."""
+        machines = self._announced.get(destination)
+        address = destination if machines is None else walk.choose_way(machines)
+        found = (network.card_at(address) for network in self.networks)
+        return next((card for card in found if card is not None), None)
+
+
 class Ethernet:
     """One layer-2 network: a switch that every card is plugged into.
 
@@ -53,22 +80,22 @@ class Ethernet:
         Address of the router to everywhere else.
     find
         Called with an address that nobody has yet, to plug in the card that has it.
+    router
+        What is at that address.
     """
 
-    def __init__(self, gateway: str | None = None, find: Callable[[str], None] = lambda _address: None) -> None:
+    def __init__(
+        self,
+        gateway: str | None = None,
+        find: Callable[[str], None] = lambda _address: None,
+        router: Router | None = None,
+    ) -> None:
         self.gateway = gateway
+        self.router = router or Router()
+        self.router.networks.append(self)
         self._find = find
         self._by_mac: dict[str, Nic] = {}
         self._by_address: dict[str, Nic] = {}
-        self._announced: dict[str, tuple[str, ...]] = {}
-
-    def announce(self, address: str, machines: tuple[str, ...]) -> None:
-        """Have the router send packets for an address to one of several machines, given by their own addresses.
-
-        One machine stands for a leader that answers ARP for the address, several for as many equal routes of BGP, of
-        which a router takes one per flow (ECMP).
-        """
-        self._announced[address] = machines
 
     def plug_in(self, nic: Nic) -> None:
         """Join a card whose addresses are set."""
@@ -78,25 +105,25 @@ class Ethernet:
 
     def resolve(self, address: str) -> str | None:
         """Ask who has an address (ARP); the link-layer address, or None if nobody answers."""
+        nic = self.card_at(address)
+        if nic is None:
+            return GATEWAY_MAC if address == self.gateway or self.router.knows(address) else None
+        return nic.mac
+
+    def card_at(self, address: str) -> Nic | None:
+        """The card with an address, plugged in now if it is not yet."""
         if address not in self._by_address:
             self._find(address)
-        nic = self._by_address.get(address)
-        if nic is None:
-            return GATEWAY_MAC if address == self.gateway else None
-        return nic.mac
+        return self._by_address.get(address)
 
     @property
     def cards(self) -> int:
         """How many are plugged in."""
         return len(self._by_mac)
 
-    def card(self, walk: Walk, packet: Packet) -> Nic | None:
-        """The card that a frame is for; what is for the gateway goes on to who has announced its destination."""
-        if packet.destination_mac != GATEWAY_MAC:
-            return self._by_mac.get(packet.destination_mac)
-        machines = self._announced.get(packet.destination)
-        mac = None if machines is None else self.resolve(walk.choose_way(machines))
-        return None if mac is None else self._by_mac.get(mac)
+    def card(self, mac: str) -> Nic | None:
+        """The card with a link-layer address."""
+        return self._by_mac.get(mac)
 
 
 class Nic(Device):
@@ -132,13 +159,24 @@ class Nic(Device):
         walk.buffers = 1
         walk.context = Context.NIC
         walk.pay("nic_serialise", packet.segments, size_bytes=packet.wire_bytes, at=self.name)
-        peer = self.ethernet.card(walk, packet)
-        if peer is None and packet.destination_mac == GATEWAY_MAC:
-            walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
+        if packet.destination_mac == GATEWAY_MAC:
+            self._transmit_to_router(walk, packet)
             return
+        peer = self.ethernet.card(packet.destination_mac)
         if peer is None:
             walk.drop(f"no card on the network of {self.namespace.name} has the address {packet.destination_mac}")
             return
+        walk.defer(peer.receive_frames, walk, packet)
+
+    def _transmit_to_router(self, walk: Walk, packet: Packet) -> None:
+        """Send the packet over the wire to the router, which passes it on where it knows the destination."""
+        peer = self.ethernet.router.next_card(walk, packet.destination)
+        if peer is None:
+            walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
+            return
+        walk.context = Context.WIRE
+        walk.pay("wire", at="router")
+        packet.ttl -= 1
         walk.defer(peer.receive_frames, walk, packet)
 
     def receive_frames(self, walk: Walk, packet: Packet) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubesim.kernel.namespace import Namespace
-    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.packet import FlowTuple, Packet
     from kubesim.kernel.watch import Watch
 
 SEND, RECEIVE = "syscall_send", "syscall_receive"
@@ -74,14 +74,29 @@ def send(
         walk.pay(FIRST_SEND, at=namespace.name)
     bpf = namespace.host.bpf
     if bpf is None or bpf.sockets is None or bpf.sockets.send(walk, packet, namespace):
+        if packet.is_opening:
+            answer = packet.flow.reversed()
+            namespace.sockets.setdefault(_here(answer), set()).add(_there(answer))
         walk.defer(ip.send, walk, packet, namespace)
     return walk.run(packet)
 
 
 def receive(walk: Walk, packet: Packet, namespace: Namespace) -> None:
-    """Deliver a packet to the transport layer, and to the process that waits for it, or passes it on."""
+    """Deliver a packet to the transport layer, and to the process that waits for it, or passes it on.
+
+    A port from which a connection was opened takes packets of whom it was opened to, and of nobody else
+    (``__inet_lookup_established``).
+    """
     walk.pay(f"{packet.protocol}_receive", at=namespace.name)
     walk.buffers = 1
+    called = namespace.sockets.get(_here(packet.flow))
+    if called is not None and not packet.is_opening and _there(packet.flow) not in called:
+        places = " and ".join(f"{address}:{port}" for address, port in sorted(called))
+        walk.drop(
+            f"{namespace.name} gets an answer of {packet.source}:{packet.source_port}, but has called {places}: "
+            "no socket takes it"
+        )
+        return
     if namespace.relay is not None and namespace.relay.takes(packet):
         namespace.relay.pass_on(walk, packet)
         return
@@ -93,3 +108,13 @@ def receive(walk: Walk, packet: Packet, namespace: Namespace) -> None:
     if bpf is not None and bpf.sockets is not None:
         bpf.sockets.receive(walk, packet, namespace)
     walk.deliver(namespace)
+
+
+def _here(flow: FlowTuple) -> tuple[str, str, int]:
+    """The end of a flow where its packets arrive."""
+    return flow.protocol, flow.destination, flow.destination_port
+
+
+def _there(flow: FlowTuple) -> tuple[str, int]:
+    """The end of a flow where its packets come from."""
+    return flow.source, flow.source_port

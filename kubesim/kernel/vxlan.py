@@ -33,12 +33,15 @@ class Vxlan(Tunnel):
         Outer source address.
     port
         UDP port of all endpoints.
+    vni
+        VXLAN network identifier.
     """
 
     decapsulation: ClassVar[str] = "vxlan_decapsulate"
 
-    def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str, port: int) -> None:
+    def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str, port: int, vni: int = 1) -> None:
         super().__init__(namespace, name, mtu, local_address, "udp", port)
+        self.vni = vni
         self.forwarding_database: dict[str, str] = {}
 
     def transmit(self, walk: Walk, packet: Packet) -> None:

@@ -6,12 +6,14 @@ Nodes and pods are built when a packet first needs them, so that a cluster of a 
 from __future__ import annotations
 
 import ipaddress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from kubesim.cni import Settles
 from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host, Namespace
-from kubesim.kernel.nic import ALL_OFFLOADS, Ethernet, Nic, Offloads
+from kubesim.kernel.nic import ALL_OFFLOADS, Ethernet, Nic, Offloads, Router
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
 from kubesim.proxy import HasNotices
@@ -35,7 +37,8 @@ class Deployment:
     proxy
         The proxy that programs Services.
     node_cidr
-        The network of the nodes; its first address is the gateway to the rest of the world.
+        The network of the nodes, where they do not say themselves on which they are; the first address of each is the
+        gateway to the rest of the world.
     mtu
         MTU of that network in bytes.
     offloads
@@ -64,7 +67,7 @@ class Deployment:
         self.cluster = cluster
         self.cni = cni
         self.proxy = proxy
-        self._network = ipaddress.IPv4Network(node_cidr)
+        self._node_cidr = node_cidr
         self._mtu = mtu
         self._offloads = offloads
         self._background_connections = background_connections
@@ -73,9 +76,14 @@ class Deployment:
         beside = (*cluster.outside, *((cluster.load_balancer,) if cluster.load_balancer is not None else ()))
         self._outside = {one.name: one for one in beside}
         self._machines = {one.address: one.name for one in (*cluster.nodes, *beside)}
-        self._ethernet = Ethernet(gateway=str(self._network[1]), find=self._plug_in)
+        self._subnets = self._cut()
+        self._router = Router()
+        self._ethernets = {
+            subnet: Ethernet(str(ipaddress.IPv4Network(subnet)[1]), partial(self._plug_in, subnet), self._router)
+            for subnet in dict.fromkeys(self._subnets.values())
+        }
         for address, machines in announced(cluster, load_balancing).items():
-            self._ethernet.announce(address, machines)
+            self._router.announce(address, machines)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -156,19 +164,27 @@ class Deployment:
         declaring = [pod for pod in sharing if any((one.number, one.protocol) == (port, protocol) for one in pod.ports)]
         return declaring[0].full_name if len(declaring) == 1 else namespace_name
 
-    def _plug_in(self, address: str) -> None:
-        """Build the node with an address on the nodes' network."""
+    def _cut(self) -> dict[str, str]:
+        """The range of the network that each machine is on, by its name; those outside are on the first."""
+        subnets = {node.name: node.subnet or self._node_cidr for node in self.cluster.nodes}
+        first = next(iter(subnets.values()))
+        return subnets | dict.fromkeys(self._outside, first)
+
+    def _plug_in(self, subnet: str, address: str) -> None:
+        """Build the machine with an address, if it is on this network."""
         name = self.machine_at(address)
-        if name is not None:
+        if name is not None and self._subnets[name] == subnet:
             self.host(name)
 
     def _make_host(self, name: str, address: str) -> tuple[Host, Nic]:
-        """A machine with a card on the nodes' network."""
+        """A machine with a card on its network."""
         host = self._hosts[name] = Host(name)
-        nic = self._card(host.root, "eth0", self._mtu, self._ethernet, offloads=self._offloads)
-        host.root.add_address(nic, f"{address}/{self._network.prefixlen}")
-        host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=str(self._network[1])))
-        self._ethernet.plug_in(nic)
+        subnet = self._subnets[name]
+        ethernet = self._ethernets[subnet]
+        nic = self._card(host.root, "eth0", self._mtu, ethernet, offloads=self._offloads)
+        host.root.add_address(nic, f"{address}/{ipaddress.IPv4Network(subnet).prefixlen}")
+        host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=ethernet.gateway))
+        ethernet.plug_in(nic)
         return host, nic
 
     def _build_outside(self, machine: OutsideHost) -> None:
@@ -180,5 +196,7 @@ class Deployment:
         host, nic = self._make_host(node.name, node.address)
         self.cni.install(host.root, node, nic)
         self.proxy.install(host.root, node)
+        if isinstance(self.cni, Settles):
+            self.cni.settle(host.root)
         if host.root.ipvs is not None:
             host.root.ipvs.connections.others = self._background_connections

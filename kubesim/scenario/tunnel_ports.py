@@ -52,7 +52,7 @@ def notice_of_reuse(classes: FlowClasses, planned: Planned, trace: Trace) -> str
     counts: dict[tuple[str, str], int] = {}
     for route, flows in zip(classes.routes, np.bincount(classes.route, minlength=len(classes.routes)), strict=True):
         hops = next(iter(route.values())).hops
-        if any(one.hop.operation == "vxlan_encapsulate" for one in hops):
+        if _is_tracked_in_vxlan([one.hop.operation for one in hops]):
             pair = hops[0].hop.host, hops[-1].hop.host
             counts[pair] = counts.get(pair, 0) + int(flows)
     end_ns = int(trace.depart_ns.max(initial=0))
@@ -68,3 +68,12 @@ def notice_of_reuse(classes: FlowClasses, planned: Planned, trace: Trace) -> str
         f"source ports come again within conntrack's {UDP_TIMEOUT_S} s, and {known:.0%} of new connections are spared "
         f"the nat chains that all pay here: set cluster.background_connections_per_s to {rounded:.0f} to see that"
     )
+
+
+def _is_tracked_in_vxlan(operations: list[str]) -> bool:
+    """Whether a packet goes through VXLAN, and conntrack of the sending node sees the outer packet."""
+    if "vxlan_encapsulate" not in operations:
+        return False
+    wrapped = operations.index("vxlan_encapsulate")
+    sent = operations.index("nic_transmit", wrapped) if "nic_transmit" in operations[wrapped:] else len(operations)
+    return "conntrack_lookup" in operations[wrapped:sent]

@@ -15,6 +15,9 @@ SMALL_BYTES, LARGE_BYTES = 64, 1372
 _SIZES = (SMALL_BYTES, LARGE_BYTES)
 _OTHER_SIZES = (SMALL_BYTES, 700)
 _NODES = {"same node": "node-1", "cross node": "node-2"}
+_WITHOUT_RULES = {"calico-bgp": {"name": "calico-bgp", "has_policy_chains": False}}
+"""Plugins that can be told to write no rules of their own, so that prices are told apart."""
+
 _CNIS = ("calico-bgp", "flannel-host-gw", "flannel-vxlan")
 _PROXIES: dict[str, Any] = {
     "iptables": "iptables",
@@ -135,7 +138,7 @@ def _scenario(cni: str, proxy: Any, services: int = 1, endpoints: int = 1, nodes
                 "endpoints": endpoints,
                 "endpoint_nodes": nodes or ["node-2"],
             },
-            "cni": cni,
+            "cni": _WITHOUT_RULES.get(cni, cni),
             "proxy": proxy,
             "traffic": {"workload": "udp_rr", "clients_on": ["node-1"]},
         }

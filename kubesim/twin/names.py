@@ -17,7 +17,7 @@ UP = f"{PREFIX}up"
 
 _RUN = f"{PREFIX}run"
 _LONGEST_DEVICE = 15  # IFNAMSIZ
-_KEPT_OF_DEVICE = 4
+_KEPT_OF_DEVICE = 5
 
 
 def run_prefix() -> str:

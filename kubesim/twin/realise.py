@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from kubesim.scenario.deployment import Deployment
     from kubesim.twin.steps import OnStep
 
-_VXLAN_ID = 1
 _SHARE_OF_DEVICES = 0.2
 _IPVS_ELSEWHERE = "boot one that has it, or let a user-mode kernel do it: --kernel uml"
 _PERMANENT = "permanent"
@@ -167,7 +166,7 @@ class Twin:
                 case Dummy():
                     _add_link(link, "dummy", **common)
                 case Vxlan():
-                    vxlan = {"vxlan_id": _VXLAN_ID, "vxlan_local": device.local_address, "vxlan_port": device.port}
+                    vxlan = {"vxlan_id": device.vni, "vxlan_local": device.local_address, "vxlan_port": device.port}
                     _add_link(link, "vxlan", vxlan_learning=False, **vxlan, **common)
                 case Ipip():
                     _add_link(link, "ipip", ipip_local=device.local_address, **common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kubesim.errors import InputError
 from kubesim.kernel import backlog
 from kubesim.kernel.nic import GATEWAY_MAC, Nic
 from kubesim.kernel.walk import Context
@@ -30,7 +31,7 @@ class Wire(Nic):
         if packet.destination_mac == GATEWAY_MAC:
             walk.drop(f"{packet.destination} is not in the cluster, and the twin has no way out")
             return
-        peer = self.ethernet.card(walk, packet)
+        peer = self.ethernet.card(packet.destination_mac)
         if peer is None:
             walk.drop(f"no node of the twin has the address {packet.destination_mac}")
             return
@@ -51,7 +52,15 @@ def needs_switch(nodes: int) -> bool:
 
 
 def twin_deployment(scenario: Scenario) -> Deployment:
-    """The scenario's kernel state as the twin has it: with wires between the nodes, and all nodes there."""
+    """The scenario's kernel state as the twin has it: with wires between the nodes, and all nodes there.
+
+    Raises
+    ------
+    InputError
+        If the nodes are on several networks.
+    """
+    if scenario.cluster.node_subnets > 1:
+        raise InputError("cluster.node_subnets: a twin has no router between networks: give it 1")
     deployment = deploy(scenario, card=Wire)
     for node in deployment.cluster.nodes:
         deployment.host(node.name)

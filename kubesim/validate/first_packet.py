@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from kubesim.scenario import trace
-from kubesim.validate.predictor import Predictor
+from kubesim.validate.predictor import ROUTED, Predictor, name_of
 
 if TYPE_CHECKING:
     from kubesim.validate.bench import Bench
@@ -18,7 +18,7 @@ class FirstPacket(Predictor):
 
     by: Literal["first_packet"]
     proxy: Any
-    cni: str = "calico-bgp"
+    cni: Any = ROUTED
     services: int = Field(ge=1)
     endpoints: int = Field(default=1, ge=1)
     packet: Literal["first", "established"] = "first"
@@ -27,7 +27,7 @@ class FirstPacket(Predictor):
     @property
     def how(self) -> str:
         """Which packet it is."""
-        return f"traced {self.packet} packet to the last of {self.services} Services on one node, {self.cni}"
+        return f"traced {self.packet} packet to the last of {self.services} Services on one node, {name_of(self.cni)}"
 
     def predict(self, bench: Bench) -> float:
         """Trace it."""

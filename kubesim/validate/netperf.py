@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kubesim.scenario import run
 from kubesim.units import BITS_PER_BYTE
-from kubesim.validate.predictor import Predictor
+from kubesim.validate.predictor import ROUTED, Predictor, name_of
 
 if TYPE_CHECKING:
     from kubesim.scenario import Result
@@ -41,7 +41,7 @@ class Netperf(Predictor):
     """A run of the simulator."""
 
     by: Literal["netperf"]
-    cni: Any = "calico-bgp"
+    cni: Any = ROUTED
     proxy: Any = Field(default="iptables", description="none: no conntrack and no tables on the nodes")
     sender: Literal["pod", "host"] = "pod"
     receiver: Literal["pod", "service", "host", "near-pod", "near-service", "near-host"] = "pod"
@@ -65,7 +65,7 @@ class Netperf(Predictor):
         connections = self.traffic.get("connections", 1)
         return (
             f"simulated {self.traffic['workload']} x{connections} from {sender} to {_PEERS[self.receiver]}, "
-            f"{_plugin(self.cni)}, proxy {_plugin(self.proxy)}"
+            f"{name_of(self.cni)}, proxy {name_of(self.proxy)}"
         )
 
     def predict(self, bench: Bench) -> float:
@@ -132,14 +132,6 @@ class LineRate(Predictor):
         """Run it."""
         gbit_per_s = {**bench.hardware, **self.of.hardware}["nic_gbit_per_s"]
         return self.of.predict(bench) / (float(gbit_per_s) * _BITS_PER_GBIT)
-
-
-def _plugin(choice: Any) -> str:
-    """A plugin by its name, and what is set of it."""
-    if isinstance(choice, str):
-        return choice
-    given = [f"{field} {value}" for field, value in choice.items() if field != "name"]
-    return " ".join([choice["name"], *([f"({', '.join(given)})"] if given else [])])
 
 
 def _cpu_ns(result: Result, node: str) -> float:

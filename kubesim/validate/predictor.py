@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +24,9 @@ UNITS = {
 }
 """Units of targets, and what a prediction, in the unit that the end of its measure's name says, is divided by."""
 
+ROUTED: dict[str, Any] = {"name": "calico-bgp", "has_policy_chains": False}
+"""Pods routed by veths, without rules of the plugin's own: where a target does not say what it was measured on."""
+
 
 class Predictor(BaseModel):
     """How a target is predicted: what is built, what is sent through it, and what of the outcome is compared."""
@@ -38,3 +41,8 @@ class Predictor(BaseModel):
     @abstractmethod
     def how(self) -> str:
         """Says it in words."""
+
+
+def name_of(plugin: Any) -> str:
+    """The name of a plugin that is given by name, or by name and settings."""
+    return str(plugin if isinstance(plugin, str) else plugin["name"])

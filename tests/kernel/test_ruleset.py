@@ -35,7 +35,7 @@ def test_a_real_dump_is_printed_as_it_was() -> None:
 
 def test_what_is_not_modelled_is_named() -> None:
     found = RuleSet.read(FOREIGN, "dump").unmodelled()
-    assert found == {"rpfilter": 1, "owner": 1, "recent": 1, "limit": 1, "NFQUEUE": 1}
+    assert found == {"owner": 1, "recent": 1, "limit": 1, "NFQUEUE": 1}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kubesim.kernel.netfilter.hooks import Hook, HookCall
 from kubesim.kernel.netfilter.targets import DestinationNat, Jump
 from kubesim.kernel.packet import Packet
 from kubesim.proxy._kube_proxy import digest
-from tests.clusters import cluster_of, converse, deploy, operations, rules, sized_cluster
+from tests.clusters import ROUTED, cluster_of, converse, deploy, operations, rules, sized_cluster
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_chain_names_are_kube_proxys(name: str, expected: str) -> None:
 def test_rules_tested_follow_the_formulas(services: int, endpoints: int) -> None:
     """1 + k + a + j + 2 at PREROUTING, 7 at FORWARD and 2 at POSTROUTING; 5 at FORWARD later (Calico adds no rules)."""
     cluster = sized_cluster(services, endpoints)
-    deployment = deploy(cluster, "calico-bgp", "iptables")
+    deployment = deploy(cluster, ROUTED, "iptables")
     client = cluster.pod("client-1").address
     for k in {1, services // 2 + 1, services}:
         service = cluster.all_services[k - 1]
@@ -55,7 +55,7 @@ def test_rules_tested_follow_the_formulas(services: int, endpoints: int) -> None
 def test_the_number_of_rules_is_kube_proxys(services: int, endpoints: int) -> None:
     """ClusterIP: 4 filter rules and 5 + s·(2 + 3e) nat rules; without endpoints one filter rule per Service instead."""
     cluster = sized_cluster(services, endpoints)
-    root = deploy(cluster, "calico-bgp", "iptables").host("node-1").root
+    root = deploy(cluster, ROUTED, "iptables").host("node-1").root
     counts = {}
     for name, table in root.tables.items():
         known = {"filter": ("INPUT", "FORWARD", "OUTPUT"), "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")}
@@ -72,7 +72,7 @@ def test_the_number_of_rules_is_kube_proxys(services: int, endpoints: int) -> No
 
 def test_a_connection_that_is_for_no_service_pays_for_all_of_them() -> None:
     cluster = sized_cluster(services=50, endpoints=1)
-    deployment = deploy(cluster, "calico-bgp", "iptables")
+    deployment = deploy(cluster, ROUTED, "iptables")
     found = converse(deployment, cluster.pod("client-1").address, cluster.pod("svc-07-0").address, 8080)
     assert rules(found.first, "node-1", "nat/PREROUTING") == 1 + 51
     assert operations(found.established).get("iptables_table", 0) == 1, "only the filter table is entered"
@@ -92,9 +92,9 @@ def test_traffic_from_outside_the_pods_is_masqueraded() -> None:
 def test_masquerade_all_and_no_detector() -> None:
     cluster = sized_cluster(services=1, endpoints=1, endpoint_nodes=["node-2"])
     client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
-    everything = converse(deploy(cluster, "calico-bgp", "iptables", masquerade_all=True), client, virtual, 80).first
+    everything = converse(deploy(cluster, ROUTED, "iptables", masquerade_all=True), client, virtual, 80).first
     assert everything.packet.source == cluster.node("node-1").address
-    nothing = converse(deploy(cluster, "calico-bgp", "iptables", cluster_cidr=[]), client, virtual, 80).first
+    nothing = converse(deploy(cluster, ROUTED, "iptables", cluster_cidr=[]), client, virtual, 80).first
     assert nothing.packet.source == client
     assert rules(nothing, "node-1", "nat/PREROUTING") == 1 + 1 + 1 + 2, "the masquerade rule is left out"
 
@@ -112,7 +112,7 @@ def test_large_clusters_have_no_comments_at_endpoints() -> None:
     for services, comments in ((10, 1), (11, 0)):
         cluster = sized_cluster(services=services, endpoints=100, endpoint_nodes=["node-2"])
         first = converse(
-            deploy(cluster, "calico-bgp", "iptables"),
+            deploy(cluster, ROUTED, "iptables"),
             cluster.pod("client-1").address,
             str(cluster.all_services[0].cluster_ip),
             80,
@@ -144,7 +144,7 @@ spec: {containers: [{name: c}]}
 """
     cluster = cluster_of(text, tmp_path)
     for proxy in ("iptables", "nftables", "ipvs"):
-        deployment = deploy(cluster, "calico-bgp", proxy)
+        deployment = deploy(cluster, ROUTED, proxy)
         client, virtual = cluster.pod("client").address, str(cluster.service("web").cluster_ip)
         first = converse(deployment, client, virtual, 80, luck=0.7, source_port=1000).first
         others = [converse(deployment, client, virtual, 80, luck=0.1, source_port=port).first for port in (1001, 1002)]
@@ -180,7 +180,7 @@ spec: {nodeName: node-2, containers: [{name: c}]}
 @pytest.mark.parametrize("proxy", ["iptables", "nftables"])
 def test_internal_traffic_policy_local_stays_on_the_node(proxy: str, tmp_path: Path) -> None:
     cluster = cluster_of(LOCAL_ONLY, tmp_path, nodes=2)
-    deployment = deploy(cluster, "calico-bgp", proxy)
+    deployment = deploy(cluster, ROUTED, proxy)
     there = converse(deployment, cluster.pod("there").address, "10.96.7.7", 80).first
     assert there.packet.destination == "10.244.1.9"
     here = converse(deployment, cluster.pod("here").address, "10.96.7.7", 80).first
@@ -191,7 +191,7 @@ def test_internal_traffic_policy_local_stays_on_the_node(proxy: str, tmp_path: P
 
 def test_internal_traffic_policy_local_falls_back_to_all_endpoints_under_ipvs(tmp_path: Path) -> None:
     cluster = cluster_of(LOCAL_ONLY, tmp_path, nodes=2)
-    here = converse(deploy(cluster, "calico-bgp", "ipvs"), cluster.pod("here").address, "10.96.7.7", 80).first
+    here = converse(deploy(cluster, ROUTED, "ipvs"), cluster.pod("here").address, "10.96.7.7", 80).first
     assert here.packet.destination == "10.244.1.9"
 
 
@@ -201,7 +201,7 @@ def test_the_order_of_services_can_be_random_but_repeatable() -> None:
     for seed in (None, 1, 2):
         found = []
         for name in ("svc-01", "svc-50"):
-            deployment = deploy(cluster, "calico-bgp", "iptables", service_order_seed=seed)
+            deployment = deploy(cluster, ROUTED, "iptables", service_order_seed=seed)
             client = cluster.pod("client-1").address
             first = converse(deployment, client, str(cluster.service(name).cluster_ip), 80).first
             found.append(rules(first, "node-1", "nat/PREROUTING") - 5)
@@ -213,7 +213,7 @@ def test_the_order_of_services_can_be_random_but_repeatable() -> None:
 
 def test_every_way_to_an_endpoint_is_found() -> None:
     cluster = sized_cluster(services=3, endpoints=7)
-    root = deploy(cluster, "calico-bgp", "iptables").host("node-1").root
+    root = deploy(cluster, ROUTED, "iptables").host("node-1").root
     service = cluster.service("svc-2")
     packet = Packet(cluster.pod("client-1").address, str(service.cluster_ip), "tcp", 4000, 80, 0)
     outcomes = root.tables["nat"].outcomes(packet, HookCall(Hook.PREROUTING, root, "cali", None))
@@ -240,7 +240,7 @@ def example_cluster(directory: Path, tmp_path: Path) -> Cluster:
 
 def test_rules_tested_equal_the_kernels_on_a_worked_example(shared_data: Path, tmp_path: Path) -> None:
     directory = shared_data / "kubeproxy" / "cluster_ip_general"
-    root = deploy(example_cluster(directory, tmp_path), "calico-bgp", "iptables").host("test-hostname").root
+    root = deploy(example_cluster(directory, tmp_path), ROUTED, "iptables").host("test-hostname").root
     measured = json.loads((directory / "kernel_flows.json").read_text())
     compared = 0
     for flow in measured["flows"]:

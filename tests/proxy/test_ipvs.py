@@ -11,7 +11,7 @@ import pytest
 from kubesim.cluster import Cluster, ClusterSpec, build_cluster
 from kubesim.kernel.walk import Path
 from kubesim.proxy.ipvs import Plugin, Settings
-from tests.clusters import cluster_of, converse, deploy, operations, rules, sized_cluster
+from tests.clusters import ROUTED, cluster_of, converse, deploy, operations, rules, sized_cluster
 
 
 def hooks(path: Path | None, host: str) -> list[str]:
@@ -20,7 +20,7 @@ def hooks(path: Path | None, host: str) -> list[str]:
     return [visit.hook for visit in path.hooks if visit.host == host and visit.family == "inet"]
 
 
-@pytest.mark.parametrize("cni", ["calico-bgp", "flannel-host-gw"])
+@pytest.mark.parametrize("cni", [ROUTED, "flannel-host-gw"])
 def test_requests_never_pass_forward_and_replies_do(cni: str) -> None:
     cluster = sized_cluster(services=3, endpoints=2, endpoint_nodes=["node-2"])
     deployment = deploy(cluster, cni, "ipvs")
@@ -35,7 +35,7 @@ def test_rules_are_the_same_whatever_the_number_of_services() -> None:
     counts = []
     for services in (1, 1000):
         cluster = sized_cluster(services=services, endpoints=2, endpoint_nodes=["node-2"])
-        deployment = deploy(cluster, "calico-bgp", "ipvs")
+        deployment = deploy(cluster, ROUTED, "ipvs")
         client, virtual = cluster.pod("client-1").address, str(cluster.all_services[-1].cluster_ip)
         found = converse(deployment, client, virtual, 80)
         counts.append((found.first.rules_tested, found.established and found.established.rules_tested))
@@ -44,7 +44,7 @@ def test_rules_are_the_same_whatever_the_number_of_services() -> None:
 
 def test_the_filter_in_front_of_virtual_addresses_is_walked_by_every_packet() -> None:
     cluster = sized_cluster(services=1, endpoints=1, endpoint_nodes=["node-2"])
-    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    deployment = deploy(cluster, ROUTED, "ipvs")
     found = converse(deployment, cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip), 80)
     # KUBE-IPVS-FILTER: the jump, the set of load balancers and that of cluster addresses, which returns; then the jumps
     # to KUBE-PROXY-FIREWALL and KUBE-NODE-PORT with its one rule.
@@ -53,7 +53,7 @@ def test_the_filter_in_front_of_virtual_addresses_is_walked_by_every_packet() ->
 
 def test_connections_are_scheduled_once() -> None:
     cluster = sized_cluster(services=1, endpoints=3, endpoint_nodes=["node-2"])
-    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    deployment = deploy(cluster, ROUTED, "ipvs")
     client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
     taken: Counter[str] = Counter()
     for port in range(6):
@@ -70,7 +70,7 @@ def test_least_connection_looks_at_every_server() -> None:
     cluster = sized_cluster(services=1, endpoints=50, endpoint_nodes=["node-2"])
     looked_at = {}
     for scheduler in ("rr", "lc"):
-        deployment = deploy(cluster, "calico-bgp", "ipvs", scheduler=scheduler)
+        deployment = deploy(cluster, ROUTED, "ipvs", scheduler=scheduler)
         client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
         first = converse(deployment, client, virtual, 80).first
         looked_at[scheduler] = next(hop.items for hop in first.hops if hop.operation == "ipvs_schedule")
@@ -79,7 +79,7 @@ def test_least_connection_looks_at_every_server() -> None:
 
 def test_the_service_table_has_256_buckets() -> None:
     cluster = sized_cluster(services=5000, endpoints=1, endpoint_nodes=["node-2"])
-    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    deployment = deploy(cluster, ROUTED, "ipvs")
     client, virtual = cluster.pod("client-1").address, str(cluster.all_services[0].cluster_ip)
     first = converse(deployment, client, virtual, 80).first
     chain = next(hop.items for hop in first.hops if hop.operation == "ipvs_service_lookup")
@@ -88,7 +88,7 @@ def test_the_service_table_has_256_buckets() -> None:
 
 def test_a_segment_of_a_connection_that_ipvs_does_not_know_is_not_scheduled() -> None:
     cluster = sized_cluster(services=2, endpoints=1, endpoint_nodes=["node-2"])
-    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    deployment = deploy(cluster, ROUTED, "ipvs")
     pod = cluster.pod("svc-1-0").address
     found = converse(deployment, cluster.pod("client-1").address, pod, 8080)
     for path in (found.first, found.established):
@@ -98,7 +98,7 @@ def test_a_segment_of_a_connection_that_ipvs_does_not_know_is_not_scheduled() ->
 def test_a_million_endpoints_are_ready_at_once() -> None:
     cluster = sized_cluster(services=100_000, endpoints=10)
     started = time.monotonic()
-    deployment = deploy(cluster, "calico-bgp", "ipvs")
+    deployment = deploy(cluster, ROUTED, "ipvs")
     client, service = cluster.pod("client-1").address, cluster.service("svc-077777")
     first = converse(deployment, client, str(service.cluster_ip), 80).first
     assert time.monotonic() - started < 2

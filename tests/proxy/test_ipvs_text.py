@@ -26,7 +26,7 @@ from kubesim.proxy._ipvs_fleet import FleetAddressEntries, FleetLoops, FleetPlac
 from kubesim.proxy._ipvs_rules import CHAINS
 from kubesim.proxy._kube_proxy.settings import Family
 from kubesim.proxy.ipvs import Plugin, Settings
-from tests.clusters import cluster_of, converse, deploy, sized_cluster
+from tests.clusters import ROUTED, cluster_of, converse, deploy, sized_cluster
 
 
 def service(name: str, ports: str = "{port: 80}", endpoints: str = "", **spec: Any) -> str:
@@ -498,7 +498,7 @@ def test_services_made_by_number_are_written_as_given_ones() -> None:
 
 def reach(cluster: Cluster, target: str, port: int, **settings: Any) -> Path:
     """The first packet from a pod on ``here`` to a place."""
-    deployment = deploy(cluster, "calico-bgp", "ipvs", **settings)
+    deployment = deploy(cluster, ROUTED, "ipvs", **settings)
     return converse(deployment, "10.244.0.9", target, port).first
 
 

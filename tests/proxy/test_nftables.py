@@ -23,7 +23,7 @@ from kubesim.proxy._kube_proxy import digest
 from kubesim.proxy._nftables_rules import hashed
 from kubesim.proxy._nftables_text import service_chains
 from kubesim.proxy.nftables import Plugin, Settings
-from tests.clusters import cluster_of, converse, deploy, sized_cluster
+from tests.clusters import ROUTED, cluster_of, converse, deploy, sized_cluster
 from tests.kubeproxy_examples import Example, each_example
 from tests.proxy.nft_packets import all_fates
 from tests.real_nft import real_nft
@@ -99,7 +99,7 @@ def test_names_that_are_too_long_are_cut() -> None:
 @pytest.mark.parametrize("endpoints", [1, 10, 100])
 def test_fourteen_rules_whatever_the_number(services: int, endpoints: int) -> None:
     cluster = sized_cluster(services, endpoints, endpoint_nodes=["node-1"])
-    deployment = deploy(cluster, "calico-bgp", "nftables")
+    deployment = deploy(cluster, ROUTED, "nftables")
     service = cluster.all_services[-1]
     found = converse(deployment, cluster.pod("client-1").address, str(service.cluster_ip), 80)
     assert sum(found.first.rules_tested.values()) == 14
@@ -114,24 +114,24 @@ def test_fourteen_rules_whatever_the_number(services: int, endpoints: int) -> No
 def test_an_unknown_port_of_a_virtual_address_is_rejected() -> None:
     cluster = sized_cluster(services=1, endpoints=1)
     client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
-    reason = converse(deploy(cluster, "calico-bgp", "nftables"), client, virtual, 81).first.reason
+    reason = converse(deploy(cluster, ROUTED, "nftables"), client, virtual, 81).first.reason
     assert reason is not None
     assert "Reject traffic to invalid ports of ClusterIPs" in reason
-    left = converse(deploy(cluster, "calico-bgp", "iptables"), client, virtual, 81).first.reason
+    left = converse(deploy(cluster, ROUTED, "iptables"), client, virtual, 81).first.reason
     assert left == f"{virtual} is not in the cluster: the packet leaves through 192.168.0.1"
 
 
 def test_a_service_without_endpoints_says_so() -> None:
     cluster = sized_cluster(services=1, endpoints=0)
     client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
-    reason = converse(deploy(cluster, "calico-bgp", "nftables"), client, virtual, 80).first.reason
+    reason = converse(deploy(cluster, ROUTED, "nftables"), client, virtual, 80).first.reason
     assert reason is not None
     assert reason.endswith("helper for @no-endpoint-services / @no-endpoint-nodeports")
 
 
 def test_endpoints_are_taken_alike() -> None:
     cluster = sized_cluster(services=1, endpoints=5)
-    deployment = deploy(cluster, "calico-bgp", "nftables")
+    deployment = deploy(cluster, ROUTED, "nftables")
     client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-1").cluster_ip)
     taken = [
         converse(deployment, client, virtual, 80, luck=(n + 0.5) / 5, source_port=n + 1).first.packet.destination
@@ -142,7 +142,7 @@ def test_endpoints_are_taken_alike() -> None:
 
 def test_every_way_to_an_endpoint_is_found() -> None:
     cluster = sized_cluster(services=3, endpoints=7)
-    root = deploy(cluster, "calico-bgp", "nftables").host("node-1").root
+    root = deploy(cluster, ROUTED, "nftables").host("node-1").root
     service = cluster.service("svc-2")
     packet = Packet(cluster.pod("client-1").address, str(service.cluster_ip), "tcp", 4000, 80, 0)
     (table,) = root.nft_tables

@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubesim.cni import cni_names
 from kubesim.errors import InputError
 from kubesim.proxy import proxy_class
 from kubesim.scenario import Result, run, trace
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.simulation import costs_of, deploy
 from kubesim.scenario.visits import priced
-from tests.clusters import converse, working_pairs
-from tests.scenarios import PROXIES, WORKLOADS, scenario, simulate
+from tests.clusters import ROUTED, converse, working_pairs
+from tests.scenarios import CNIS, PROXIES, WORKLOADS, scenario, simulate
 
 
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
@@ -35,7 +34,7 @@ def test_every_workload_runs_with_every_proxy(workload: str, proxy: str) -> None
     assert 0 < summary["busiest_core_utilisation"] <= 1
 
 
-@pytest.mark.parametrize("cni", cni_names())
+@pytest.mark.parametrize("cni", CNIS)
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
 def test_packets_are_conserved(workload: str, cni: str) -> None:
     result = simulate(traffic={"workload": workload}, cni=cni, hardware={"receive_ring": 4, "transmit_queue": 3})
@@ -193,18 +192,22 @@ def test_keep_alive_hides_the_difference() -> None:
 
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_vxlan_costs_more_than_plain_routing(proxy: str) -> None:
-    by_cni = {cni: simulate(cni=cni, proxy=proxy, hardware={"nic_gbit_per_s": 100}).summary for cni in cni_names()}
-    small = {
-        cni: simulate(
-            cni=cni, proxy=proxy, traffic={"workload": "udp_stream", "message_bytes": 64, "datagrams": 1500}
-        ).summary["throughput_per_s"]
-        for cni in cni_names()
-    }
-    for plain in ("flannel-host-gw", "calico-bgp"):
-        assert by_cni["flannel-vxlan"]["established_packet_ns"] > by_cni[plain]["established_packet_ns"] + 1000
-        assert by_cni["flannel-vxlan"]["latency_p50_ns"] > by_cni[plain]["latency_p50_ns"] + 2000
+    datagrams = {"workload": "udp_stream", "message_bytes": 64, "datagrams": 1500}
+    by_cni, small = [], []
+    for cni in ("flannel-vxlan", "flannel-host-gw", ROUTED):
+        by_cni.append(simulate(cni=cni, proxy=proxy, hardware={"nic_gbit_per_s": 100}).summary)
+        small.append(simulate(cni=cni, proxy=proxy, traffic=datagrams).summary["throughput_per_s"])
+    for plain in (1, 2):
+        assert by_cni[0]["established_packet_ns"] > by_cni[plain]["established_packet_ns"] + 1000
+        assert by_cni[0]["latency_p50_ns"] > by_cni[plain]["latency_p50_ns"] + 2000
         if proxy != "userspace":  # whose process sends through the tunnel, on a core of its own
-            assert small["flannel-vxlan"] < 0.9 * small[plain]
+            assert small[0] < 0.9 * small[plain]
+
+
+def test_calico_pays_for_its_own_chains_with_every_packet() -> None:
+    with_chains, without = (simulate(cni=cni).summary for cni in ("calico-bgp", ROUTED))
+    assert with_chains["established_packet_rules"] > without["established_packet_rules"] + 30
+    assert with_chains["established_packet_ns"] > without["established_packet_ns"] + 1000
 
 
 @pytest.mark.parametrize(

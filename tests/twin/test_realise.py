@@ -37,13 +37,15 @@ Counted = tuple[Counter[tuple[str, str]], Counter[str]]
 KUBE_PROXY = "ip kube-proxy"
 COUNTED = ("udp", "ipencap")  # what is sent, and what IPIP makes of it; bridges send IGMP, which is nobody's here
 TABLES = ("nat", "filter", "mangle", "raw")  # of iptables; else it is a base chain of kube-proxy's own table
+AT_HOOK = "-m comment --comment hook"
 NFT_PROBE = "meta l4proto udp counter"
 
 MODULES = (
     "veth", "bridge", "dummy", "nf_tables", "nft_compat", "ip_tables", "iptable_filter", "iptable_nat", "iptable_mangle", "nf_conntrack",
     "ip_vs", "ip_vs_rr", "ip_vs_lc", "ipip", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
     "ip_set_hash_ipportnet", "ip_set_bitmap_port", "xt_set", "xt_mark", "xt_nat", "xt_statistic", "xt_MASQUERADE", "xt_addrtype", "xt_comment",
-    "xt_conntrack", "xt_physdev", "xt_tcpudp", "ipt_REJECT",
+    "xt_conntrack", "xt_physdev", "xt_tcpudp", "xt_multiport", "xt_CT", "ipt_REJECT", "ipt_rpfilter", "iptable_raw",
+    "ip_set_hash_net", "vxlan",
 )  # fmt: skip
 """Of the user-mode kernel."""
 
@@ -110,8 +112,9 @@ def counting_table() -> str:
 
 
 def counting_rules() -> str:
-    """Rules that count datagrams, and what tunnels make of them, at every hook of IP: ``mangle`` has a chain at each, and nobody else uses it here."""
-    return "".join(["*mangle\n", *(f"-A {hook.upper()} -p {one}\n" for hook in HOOKS for one in COUNTED), "COMMIT\n"])
+    """Rules that count datagrams, and what tunnels make of them, at every hook of IP: ``mangle`` has a chain at each."""
+    rules = (f"-I {hook.upper()} -p {one} {AT_HOOK}\n" for hook in HOOKS for one in COUNTED)
+    return "".join(["*mangle\n", *rules, "COMMIT\n"])
 
 
 def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
@@ -119,7 +122,7 @@ def hooks_passed(namespace: str) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     inside = ("ip", "netns", "exec", namespace)
     for line in run(*inside, "iptables-legacy-save", "-c", "-t", "mangle").splitlines():
-        rule = re.fullmatch(rf"\[(\d+):\d+\] -A (\w+) -p (?:{'|'.join(COUNTED)})", line)
+        rule = re.fullmatch(rf"\[(\d+):\d+\] -A (\w+) -p (?:{'|'.join(COUNTED)}) {AT_HOOK}", line)
         if rule:
             found[("ip", rule[2].lower())] += int(rule[1])
     if has_bridge(namespace):
@@ -142,7 +145,7 @@ def rules_tested(namespace: str) -> Counter[str]:
         for line in run(*inside, f"iptables-{backend}-save", "-c").splitlines():
             if line.startswith("*"):
                 table = line[1:]
-            if table != "mangle" and line.startswith("[") and line.endswith(tuple(f" -p {one}" for one in COUNTED)):
+            if line.startswith("[") and line.endswith(tuple(f" -p {one}" for one in COUNTED)):
                 found[table] += int(line[1:].partition(":")[0])
     if has_nftables(namespace):
         for packets in re.findall(
@@ -170,7 +173,7 @@ def counted(nodes: dict[str, str]) -> dict[str, Counted]:
 
 @pytest.mark.parametrize("where", ["node-1", "node-2"])
 @pytest.mark.parametrize("proxy", ["iptables", {"name": "iptables", "backend": "nft"}, "nftables"])
-@pytest.mark.parametrize("cni", ["calico-bgp", "flannel-host-gw", "flannel-vxlan"])
+@pytest.mark.parametrize("cni", ["calico-bgp", "calico-vxlan", "flannel-host-gw", "flannel-vxlan"])
 def test_hooks_and_rules_are_those_of_the_walk(cni: str, proxy: Any, where: str) -> None:
     hold_against_the_kernel(cni, proxy, where)
 
@@ -247,7 +250,7 @@ def count_in(namespace: str) -> None:
     if has_nftables(namespace):
         table = run(*inside, "nft", "list", "table", *KUBE_PROXY.split())
         run(*inside, "nft", "-f", "-", text=f"delete table {KUBE_PROXY}\n{with_nft_probes(table)}")
-    run(*inside, "iptables-legacy-restore", text=counting_rules())
+    run(*inside, "iptables-legacy-restore", "--noflush", text=counting_rules())
     if has_bridge(namespace):
         run(*inside, "nft", "-f", "-", text=counting_table())
 

@@ -58,6 +58,12 @@ class Chain:
         self._rules.insert(0, rule)
         self._by_destination = None
 
+    def bring_to_front(self, rule: Rule) -> None:
+        """Make a rule that is there the first one."""
+        if rule in self._rules:
+            self._rules.remove(rule)
+            self.prepend(rule)
+
     def candidates(self, destination: str, start: int) -> Sequence[int]:
         """Positions, from ``start`` on, of the rules that a packet to this destination might match."""
         if self._by_destination is None:

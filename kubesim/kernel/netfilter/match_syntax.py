@@ -18,6 +18,7 @@ from kubesim.kernel.netfilter.matches import (
     PhysicalDevice,
     PortRange,
     RecentlySeen,
+    ReversePath,
     Statistic,
     TcpFlags,
     Transport,
@@ -64,6 +65,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "physdev": (
         "--physdev-in", "--physdev-out", "--physdev-is-in", "--physdev-is-out", "--physdev-is-bridged",
     ),
+    "rpfilter": ("--loose", "--validmark", "--accept-local", "--invert"),
     "limit": ("--limit", "--limit-burst"),
 }  # fmt: skip
 """Options of the matches that are known, so that one given later than another match's finds its owner."""
@@ -159,10 +161,19 @@ def _multiport(_name: str, options: _Options) -> Match | None:
 
 
 def _address_type(_name: str, options: _Options) -> Match | None:
-    (option,) = options.values() if len(options) == 1 else (None,)
-    if option is None or option.name not in ("--src-type", "--dst-type"):
+    limits = [name for name in options if name.startswith("--limit-iface-")]
+    types = [option for name, option in options.items() if name not in limits]
+    if len(types) != 1 or len(limits) > 1:
         return None
-    return AddressType(option.name == "--src-type", option.is_inverted, option.value.upper())
+    (option,) = types
+    limit = limits[0].removeprefix("--limit-iface-") if limits else ""
+    return AddressType(option.name == "--src-type", option.is_inverted, option.value.upper(), limit)
+
+
+def _reverse_path(_name: str, options: _Options) -> Match | None:
+    if "--loose" in options or "--accept-local" in options:
+        return None
+    return ReversePath(tuple(name for name in options if name != "--invert"), "--invert" in options)
 
 
 def _state(name: str, options: _Options) -> Match | None:
@@ -233,4 +244,5 @@ _READERS: dict[str, Callable[[str, _Options], Match | None]] = {
     "recent": _recent,
     "set": _set,
     "physdev": _physdev,
+    "rpfilter": _reverse_path,
 }

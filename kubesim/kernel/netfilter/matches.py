@@ -152,23 +152,55 @@ class MultiPort:
 
 @dataclass(slots=True)
 class AddressType:
-    """``-m addrtype --dst-type LOCAL`` and its like; of the types only ``LOCAL`` is told from the others."""
+    """``-m addrtype --dst-type LOCAL`` and its like; of the types only ``LOCAL`` is told from the others.
+
+    ``limit`` is ``in`` or ``out`` where only addresses of the device the packet comes by, or leaves by, are local.
+    """
 
     operation: ClassVar[str] = EXTENSION
     is_source: bool = False
     is_inverted: bool = False
     types: str = "LOCAL"
+    limit: str = ""
 
     def probability(self, probe: Probe, _state: State) -> float:
         """Ask the routing table whether the address is this namespace's own."""
         packet = probe.packet
-        is_local = probe.namespace.is_local(packet.source if self.is_source else packet.destination)
+        address = packet.source if self.is_source else packet.destination
+        if self.limit:
+            device = probe.in_device if self.limit == "in" else probe.out_device
+            is_local = probe.namespace.is_local_to(device, address)
+        else:
+            is_local = probe.namespace.is_local(address)
         found = ("LOCAL" if is_local else "UNICAST") in self.types.split(",")
         return float(found is not self.is_inverted)
 
     def save(self) -> str:
         """As iptables-save prints it."""
-        return f"-m addrtype {_not(self.is_inverted)}--{'src' if self.is_source else 'dst'}-type {self.types}"
+        text = f"-m addrtype {_not(self.is_inverted)}--{'src' if self.is_source else 'dst'}-type {self.types}"
+        return f"{text} --limit-iface-{self.limit}" if self.limit else text
+
+
+@dataclass(slots=True)
+class ReversePath:
+    """``-m rpfilter``: whether the route back to the source leads out by the device the packet came by.
+
+    ``options`` are those without a meaning here, such as ``--validmark``: no rule routes by mark.
+    """
+
+    operation: ClassVar[str] = "route_lookup"
+    options: tuple[str, ...] = ()
+    is_inverted: bool = False
+
+    def probability(self, probe: Probe, _state: State) -> float:
+        """Look the source up (``rpfilter_lookup_reverse``)."""
+        route = probe.namespace.routes.lookup(probe.packet.source)
+        is_back = route is not None and route.device is not None and route.device.name == probe.in_device
+        return float(is_back is not self.is_inverted)
+
+    def save(self) -> str:
+        """As iptables-save prints it."""
+        return " ".join(["-m rpfilter", *self.options, *(["--invert"] if self.is_inverted else [])])
 
 
 @dataclass(slots=True)

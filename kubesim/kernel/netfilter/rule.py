@@ -149,5 +149,5 @@ class Rule:
 
     @property
     def comment(self) -> str:
-        """What the rule's author says about it, empty if nothing."""
-        return next((match.text for match in self.matches if isinstance(match, Comment)), self.note)
+        """What the rule's author says about it, empty if nothing; of several, the last: Felix's first is a hash."""
+        return next((match.text for match in reversed(self.matches) if isinstance(match, Comment)), self.note)
