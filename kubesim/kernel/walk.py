@@ -248,12 +248,12 @@ class Walk:
         self._ways: list[str] = []
 
     def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
-        """Note an operation; it is done on each of the packet's buffers, and of the bytes in all of them."""
+        """Note an operation, which is done on each of the packet's buffers; of the bytes each has its share."""
         self._hops.append(Hop(self.host, self.context, operation, items, size_bytes // self.buffers, at, self.buffers))
 
     @contextlib.contextmanager
     def for_first_buffer(self) -> Iterator[None]:
-        """Pay for what is done on the first of the packet's buffers, and spares the others."""
+        """What is done meanwhile is done on the first of the packet's buffers only: it makes what the others find."""
         buffers, self.buffers = self.buffers, 1
         yield
         self.buffers = buffers

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kubesim.cni import cni_class
+from kubesim.kernel.nic import Offloads
 from kubesim.kernel.packet import Packet
+from kubesim.proxy import proxy_class
+from kubesim.scenario.deployment import Deployment
 from tests.clusters import send, sized_cluster
 from tests.scenarios import simulate
 
 if TYPE_CHECKING:
     from kubesim.kernel.walk import Path
     from kubesim.scenario import Result
-from kubesim.cni import cni_class
-from kubesim.kernel.nic import Offloads
-from kubesim.proxy import proxy_class
-from kubesim.scenario.deployment import Deployment
 
 
 def walked(cni: str, offloads: Offloads) -> Path:
