@@ -55,18 +55,18 @@ def deploy(cluster: Cluster, cni: str | dict[str, Any], proxy: str, **settings: 
     )
 
 
-def refusal(cni: str, proxy: str) -> str | None:
+def refusal(cni: str, proxy: str, nodes: int = 1) -> str | None:
     """Why a proxy does not go with a CNI plugin, None if it does."""
     try:
-        deploy(sized_cluster(services=1, endpoints=1), cni, proxy).host("node-1")
+        deploy(sized_cluster(services=1, endpoints=1, nodes=nodes), cni, proxy).host("node-1")
     except InputError as error:
         return str(error)
     return None
 
 
-def working_pairs() -> list[tuple[str, str]]:
-    """CNI plugins and proxies that go together."""
-    return [(cni, proxy) for cni in cni_names() for proxy in proxy_names() if refusal(cni, proxy) is None]
+def working_pairs(nodes: int = 1) -> list[tuple[str, str]]:
+    """CNI plugins and proxies that go together, on so many nodes."""
+    return [(cni, proxy) for cni in cni_names() for proxy in proxy_names() if refusal(cni, proxy, nodes) is None]
 
 
 def dump_of(cluster: Cluster, node: Node) -> FilePath:

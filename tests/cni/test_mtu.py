@@ -22,8 +22,6 @@ OUTER_BYTES = {
 CUT_OUTSIDE = {"calico-vxlan", "cilium", "flannel-vxlan"}
 """Tunnels whose outer header has no DF, so that a packet which is too long for the network goes in two frames."""
 
-TUNNELS = [cni for cni, outer_bytes in OUTER_BYTES.items() if outer_bytes]
-
 
 def test_every_plugin_is_in_the_table() -> None:
     assert sorted(OUTER_BYTES) == CNIS
@@ -120,7 +118,7 @@ def test_a_run_says_why_large_messages_are_lost() -> None:
     assert run_with_pod_mtu("calico-ipip", 1500, request_bytes=1, response_bytes=1000).summary["loss_ratio"] == 0
 
 
-@pytest.mark.parametrize("cni", TUNNELS)
+@pytest.mark.parametrize("cni", ["calico-ipip", "flannel-vxlan"])
 def test_datagrams_in_fragments_pass_tunnels_as_fragments(cni: str) -> None:
     cluster = sized_cluster(services=1, endpoints=1, endpoint_nodes=["node-2"])
     deployment = deploy(cluster, cni, "iptables")

@@ -79,7 +79,7 @@ def _means(result: Result) -> Any:
 
 
 PAIRS: list[tuple[Any, Any]] = [
-    pair for pair in working_pairs() if pair[1] != "dump" and not proxy_class(pair[1]).is_headless
+    pair for pair in working_pairs(nodes=2) if pair[1] != "dump" and not proxy_class(pair[1]).is_headless
 ]
 OF_CILIUM: list[tuple[Any, Any]] = [
     (
