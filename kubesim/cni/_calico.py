@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ipaddress
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.route import Route
 from kubesim.kernel.veth import veth_pair
+from kubesim.kernel.wireguard import WIREGUARD_OVERHEAD_BYTES, Wireguard
 
 if TYPE_CHECKING:
-    from kubesim.cluster import Node, Pod
+    from kubesim.cluster import Cluster, Node, Pod
     from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.nic import Nic
 
 GATEWAY = "169.254.1.1"
 """The next hop of every pod; the host end of its veth answers for it by proxy ARP."""
+
+WIREGUARD_DEVICE = "wireguard.cali"
+
+
+class EncryptionSettings(BaseModel):
+    """What can be set for all of Calico's ways of joining nodes (FelixConfiguration)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encryption: Literal["none", "wireguard"] = Field(
+        default="none", description="wireguard sends packets to pods of other nodes encrypted, and in no other tunnel"
+    )
+
+    def pod_mtu(self, underlay_mtu: int, overhead_bytes: int = 0) -> int:
+        """MTU that fits the headers of the tunnel, of so many bytes, and of encryption."""
+        return underlay_mtu - max(overhead_bytes, WIREGUARD_OVERHEAD_BYTES if self.encryption == "wireguard" else 0)
+
+
+def install_encryption(namespace: Namespace, node: Node, nic: Nic, cluster: Cluster, mtu: int) -> None:
+    """Make the WireGuard device, and route the other nodes' pods into it (felix/wireguard, whose table comes first).
+
+    Processes of nodes send from the node's address here, so that peers are allowed to have it, as with
+    wireguardHostEncryptionEnabled.
+    """
+    tunnel = Wireguard(namespace, WIREGUARD_DEVICE, mtu, local_address=nic.addresses[0])
+    namespace.add_address(tunnel, str(ipaddress.IPv4Network(node.pod_cidr).network_address))
+    for other in cluster.nodes:
+        if other is not node:
+            tunnel.allow(Prefix(other.pod_cidr), other.address)
+            tunnel.allow(Prefix(other.address), other.address)
+            namespace.routes.add(Route(Prefix(other.pod_cidr), tunnel))
 
 
 def install_node(namespace: Namespace, node: Node) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from kubesim.cni._calico import attach, install_node
+from kubesim.cni._calico import EncryptionSettings, attach, install_encryption, install_node
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.ipip import IPIP_OVERHEAD_BYTES, Ipip
 from kubesim.kernel.route import Route
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from kubesim.cluster import Cluster, Node, Pod
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.nic import Nic
@@ -20,10 +22,8 @@ if TYPE_CHECKING:
 DEVICE = "tunl0"
 
 
-class Settings(BaseModel):
-    """Settings of an IP pool."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Settings(EncryptionSettings):
+    """Settings of an IP pool, and of encryption."""
 
     ipip_mode: Literal["Always", "CrossSubnet"] = Field(
         default="Always",
@@ -39,17 +39,21 @@ class Plugin:
     def __init__(self, cluster: Cluster, settings: Settings, underlay_mtu: int) -> None:
         self._cluster = cluster
         self._is_always = settings.ipip_mode == "Always"
-        self.pod_mtu = underlay_mtu - IPIP_OVERHEAD_BYTES
+        self._is_encrypted = settings.encryption == "wireguard"
+        self._tunnel_mtu = underlay_mtu - IPIP_OVERHEAD_BYTES
+        self.pod_mtu = settings.pod_mtu(underlay_mtu, IPIP_OVERHEAD_BYTES)
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
         """Make the tunnel, which has the first address of the node's range, and write the routes (confd, BIRD)."""
         install_node(namespace, node)
-        tunnel = Ipip(namespace, DEVICE, self.pod_mtu, local_address=nic.addresses[0])
+        tunnel = Ipip(namespace, DEVICE, self._tunnel_mtu, local_address=nic.addresses[0])
         namespace.add_address(tunnel, str(ipaddress.IPv4Network(node.pod_cidr).network_address))
         for other in self._cluster.nodes:
             if other is not node:
                 device = tunnel if self._is_always else nic
                 namespace.routes.add(Route(Prefix(other.pod_cidr), device, via=other.address))
+        if self._is_encrypted:
+            install_encryption(namespace, node, nic, self._cluster, self.pod_mtu)
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Route a pod by a veth pair."""

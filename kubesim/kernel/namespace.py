@@ -82,6 +82,7 @@ class Namespace:
         self.recent_clients: dict[str, set[str]] = {}
         self.ipvs: Ipvs | None = None
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
+        self.one_flow_tunnels: set[tuple[str, int]] = set()
         self.is_forwarding = False
         self.is_bridge_nf_call_iptables = False
         self._local: dict[str, Device] = {}
@@ -115,6 +116,10 @@ class Namespace:
         if address in self._local or address.startswith("127."):
             return True
         return any(address in addresses for _, addresses in self._shared_local)
+
+    def is_one_flow_tunnel(self, packet: Packet) -> bool:
+        """Whether a packet is of a tunnel whose outer addresses and ports are the same for all flows inside."""
+        return (packet.protocol, packet.destination_port) in self.one_flow_tunnels
 
     def primary_address(self, device: Device) -> str:
         """The address that stands for a device: its first, or if it has none, the namespace's (``inet_select_addr``).

@@ -85,12 +85,12 @@ class Nic(Device):
 
     def transmit(self, walk: Walk, packet: Packet) -> None:
         """Queue the packet to the card, which puts its frames on the wire."""
-        frames = packet.segments
+        frames = packet.segments // walk.buffers
         if frames > 1 and packet.inner is not None and not self.has_tunnel_offload:
             walk.pay("gso_segment", frames, size_bytes=packet.innermost.payload_bytes, at=self.name)
         walk.pay("nic_transmit", frames, at=self.name)
         walk.context = Context.NIC
-        walk.pay("nic_serialise", frames, size_bytes=packet.wire_bytes, at=self.name)
+        walk.pay("nic_serialise", packet.segments, size_bytes=packet.wire_bytes, at=self.name)
         if packet.destination_mac == GATEWAY_MAC:
             walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
             return
@@ -112,13 +112,14 @@ class Nic(Device):
     def poll(self, walk: Walk, packet: Packet) -> None:
         """Take the frames out of the ring, merge what can be merged, and hand them up (``napi_gro_receive``).
 
-        A card looks for ports behind the IP header to spread flows over its queues (RSS); where there are none, as in
-        IP in IP, all that two nodes send each other comes in by one.
+        A card spreads flows over its queues by addresses and ports (RSS); of a tunnel whose outer headers are the same
+        for all flows, all that two nodes send each other comes in by one queue.
         """
-        walk.queue_hash = None if packet.destination_port else packet.flow_hash
+        walk.queue_hash = packet.flow_hash if self.namespace.is_one_flow_tunnel(packet) else None
         walk.context = Context.SOFTIRQ
-        walk.pay("nic_receive", packet.segments, at=self.name)
-        walk.pay("gro", packet.segments, at=self.name)
+        frames = packet.segments // walk.buffers
+        walk.pay("nic_receive", frames, at=self.name)
+        walk.pay("gro", frames, at=self.name)
         packet.forget_connection()
         packet.mark = 0
         packet.is_ipvs = False

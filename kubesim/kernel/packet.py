@@ -124,11 +124,15 @@ class Packet:
         return self.header_bytes + largest
 
     @property
+    def ip_bytes(self) -> int:
+        """All IP packets that the buffer becomes, with their headers."""
+        return self.innermost.payload_bytes + self.segments * self.header_bytes
+
+    @property
     def wire_bytes(self) -> int:
         """What the buffer occupies of an Ethernet, all frames with headers, frame checks, preambles and gaps."""
         frames = self.segments
-        link_bytes = frames * (ETHERNET_HEADER_BYTES + FRAME_CHECK_BYTES)
-        frame_bytes = self.innermost.payload_bytes + frames * self.header_bytes + link_bytes
+        frame_bytes = self.ip_bytes + frames * (ETHERNET_HEADER_BYTES + FRAME_CHECK_BYTES)
         return max(frame_bytes, MINIMUM_FRAME_BYTES) + frames * PREAMBLE_AND_GAP_BYTES
 
     def forget_connection(self) -> None:

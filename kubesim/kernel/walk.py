@@ -23,9 +23,16 @@ class Context(StrEnum):
     """A process that packets pass on their way, one thread for all of them: flanneld, Weave's router, kube-proxy."""
     WORKER = "worker"
     """The kernel's own threads, one per core, that take packets in turn: WireGuard's."""
+    PEER = "peer"
+    """What the kernel does for one remote end at a time, in order, on one core: WireGuard's sending, and its NAPI."""
     NIC = "nic"
     WIRE = "wire"
     PORT = "port"
+
+    @property
+    def is_on_core(self) -> bool:
+        """Whether a core does it; cards and wires take all frames of a packet as one."""
+        return self not in (Context.NIC, Context.WIRE, Context.PORT)
 
 
 class Hop(NamedTuple):
@@ -33,6 +40,7 @@ class Hop(NamedTuple):
 
     ``items`` says how often, in the operation's own terms: rules tested, buckets looked through, frames.
     ``size_bytes`` is what an operation that touches the data touches.
+    ``buffers`` is how many socket buffers the packet is there, each of which pays: more than one where it was cut.
     """
 
     host: str
@@ -41,6 +49,12 @@ class Hop(NamedTuple):
     items: int
     size_bytes: int
     at: str
+    buffers: int = 1
+
+    @property
+    def total_items(self) -> int:
+        """Items of all buffers together."""
+        return self.items * self.buffers
 
 
 class HookVisit(NamedTuple):
@@ -123,7 +137,8 @@ class Path:
     decision
         The choice of a server, where there was one.
     queue_hash
-        What chose the receive queue of the last card, where that was not the flow itself: a tunnel without ports.
+        What chose the receive queue of the last card, where that was not the flow itself: a tunnel whose outer headers
+        are the same for all flows.
     """
 
     hops: tuple[Hop, ...]
@@ -208,6 +223,7 @@ class Walk:
         self.receive_call = receive_call
         self.host = ""
         self.context = Context.PROCESS
+        self.buffers = 1
         self.queue_hash: int | None = None
         self._stop_at_decision = stop_at_decision
         self._hops: list[Hop] = []
@@ -220,8 +236,9 @@ class Walk:
         self._decision: Decision | None = None
 
     def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
-        """Note an operation."""
-        self._hops.append(Hop(self.host, self.context, operation, items, size_bytes, at))
+        """Note an operation; ``items`` are those of one buffer, ``size_bytes`` all the packet's."""
+        buffers = self.buffers if self.context.is_on_core else 1
+        self._hops.append(Hop(self.host, self.context, operation, items, size_bytes, at, buffers))
 
     def note_hook(self, family: str, hook: str, in_device: str | None, out_device: str | None) -> None:
         """Note a netfilter hook."""
