@@ -235,9 +235,14 @@ class Walk:
         self._refusal: Refusal | None = None
         self._decision: Decision | None = None
 
-    def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
-        """Note an operation; ``items`` are those of one buffer, ``size_bytes`` all the packet's."""
-        buffers = self.buffers if self.context.is_on_core else 1
+    def pay(
+        self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "", *, is_shared: bool = False
+    ) -> None:
+        """Note an operation; ``items`` are those of one buffer, ``size_bytes`` all the packet's.
+
+        Where the packet is cut each buffer pays, unless the operation is done once for all of them.
+        """
+        buffers = self.buffers if self.context.is_on_core and not is_shared else 1
         self._hops.append(Hop(self.host, self.context, operation, items, size_bytes, at, buffers))
 
     def note_hook(self, family: str, hook: str, in_device: str | None, out_device: str | None) -> None:

@@ -33,8 +33,9 @@ class Wireguard(Tunnel):
     """A WireGuard interface: which peer gets a packet, and may send it, is by the addresses it is allowed to have.
 
     Encryption and decryption are done by the kernel's threads on all cores; what a peer is sent, and what has come from
-    it, is put in order on one. A buffer that was cut stays with one thread on the receiving host too, where really
-    threads take its packets in turn: that matters to the latency of large messages, not to throughput.
+    it, is put in order on one. The sending threads are woken once for a large buffer, of which they get all pieces; the
+    receiving ones for each packet, since each goes to the next core's. Its packets stay together here all the same:
+    that matters to the latency of large messages, not to throughput.
 
     Parameters
     ----------
@@ -69,7 +70,8 @@ class Wireguard(Tunnel):
             walk.drop(f"{self.name} of {self.namespace.name} has no peer for {packet.destination}")
             return
         gso.segment(walk, packet, at=self.name)
-        walk.pay("wireguard_queue", at=self.name)
+        walk.pay("wireguard_queue", at=self.name, is_shared=True)
+        walk.pay("worker_wakeup", at=self.name, is_shared=True)
         packet.forget_connection()
         packet.mark = 0
         packet.is_ipvs = False
@@ -88,6 +90,8 @@ class Wireguard(Tunnel):
     def decapsulate(self, walk: Walk, outer: Packet) -> None:
         """Queue a packet that has arrived to be decrypted (``wg_packet_receive``)."""
         walk.pay(self.decapsulation, at=self.name)
+        walk.pay("wireguard_queue", at=self.name)
+        walk.pay("worker_wakeup", at=self.name)
         if outer.inner is None:
             walk.drop(f"{self.name} of {self.namespace.name} got a packet that carries none")
             return
@@ -96,19 +100,23 @@ class Wireguard(Tunnel):
     def _encrypt(self, walk: Walk, outer: Packet) -> None:
         """Fill in checksums and encrypt (``wg_packet_encrypt_worker``)."""
         walk.context = Context.WORKER
+        walk.pay("worker_switch", at=self.name, is_shared=True)
         walk.pay("checksum", size_bytes=outer.innermost.ip_bytes, at=self.name)
         walk.pay("wireguard_encrypt", size_bytes=outer.ip_bytes, at=self.name)
+        walk.pay("worker_wakeup", at=self.name, is_shared=True)
         walk.defer(self._send, walk, outer)
 
     def _send(self, walk: Walk, outer: Packet) -> None:
         """Send what is encrypted in order; it passes netfilter on its own (``wg_packet_tx_worker``)."""
         walk.context = Context.PEER
+        walk.pay("worker_switch", at=self.name, is_shared=True)
         walk.pay("wireguard_send", at=self.name)
         ip.send(walk, outer, self.namespace, tunnel=self)
 
     def _decrypt(self, walk: Walk, outer: Packet, packet: Packet) -> None:
         """Decrypt (``wg_packet_decrypt_worker``)."""
         walk.context = Context.WORKER
+        walk.pay("worker_switch", at=self.name)
         walk.pay("wireguard_decrypt", size_bytes=outer.ip_bytes, at=self.name)
         walk.defer(self._poll, walk, packet, outer.source)
 

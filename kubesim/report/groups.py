@@ -28,6 +28,7 @@ _PREFIXES = (
     ("gro_cells", "tunnels"),
     ("tun_", "tunnels"),
     ("wireguard_", "tunnels"),
+    ("worker_", "tunnels"),
     ("conntrack_", "conntrack and NAT"),
     ("nat_", "conntrack and NAT"),
     ("iptables_", "iptables rules"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kubesim.streams import Streams
 
 _DRAWS_PER_PACKET = 8
-"""Random numbers drawn for each packet's visits; more than any way has, so that all alternatives draw the same."""
+"""Random numbers drawn for each packet's visits, so that alternatives draw the same; longer ways draw more behind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +231,9 @@ def _drawn(
 ) -> npt.NDArray[np.int64]:
     """Service times with these means and deviations, log-normal, in whole nanoseconds of at least 1, shape as given."""
     rows, width = mean.shape
-    normal = streams.generator("service times").standard_normal((rows, max(_DRAWS_PER_PACKET, width)))[:, :width]
+    generator = streams.generator("service times")
+    first = generator.standard_normal((rows, _DRAWS_PER_PACKET))
+    normal = np.hstack([first, generator.standard_normal((rows, max(0, width - _DRAWS_PER_PACKET)))])[:, :width]
     relative = np.divide(deviation, mean, out=np.zeros_like(mean), where=mean > 0)
     variance = np.log1p(relative**2)
     factor = np.exp(normal * np.sqrt(variance) - variance / 2)
