@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _DRAWS_PER_PACKET = 8
 """Random numbers drawn for each packet's visits, so that alternatives draw the same; longer ways draw more behind."""
 
+_NO_THREAD = -1
+
 
 @dataclass(frozen=True, eq=False)
 class Planned:
@@ -159,7 +161,10 @@ class _Planner:
         ways: dict[tuple[int, int], tuple[Visit, ...]],
         station: npt.NDArray[np.int64],
     ) -> dict[int, int]:
-        """Places in the sockets of cores that only receive: a process that sends too is never refused by itself."""
+        """Places in the sockets of cores that only receive: a process that sends too is never refused by itself.
+
+        A daemon has one socket for all; what a tun device holds for it, 500 packets, is taken for a socket too.
+        """
         places = self._messages.socket_places
         if places is None:
             return {}
@@ -171,6 +176,8 @@ class _Planner:
                 used = rows[kept[rows]]
                 if visit.role is Role.RECEIVE:
                     sockets.update(zip(station[used, column].tolist(), threads[used].tolist(), strict=True))
+                elif visit.role is Role.DAEMON:
+                    sockets.update((core, _NO_THREAD) for core in station[used, column].tolist())
                 elif visit.role is Role.SEND:
                     senders.update(station[used, column].tolist())
         held = Counter(core for core, _ in sockets)

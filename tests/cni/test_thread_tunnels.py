@@ -219,3 +219,11 @@ def test_longer_ways_draw_the_same_luck() -> None:
         for cni in ("flannel-wireguard", "flannel-vxlan")
     ]
     assert np.corrcoef(first)[0, 1] > 0.99
+
+
+def test_what_a_daemon_does_not_read_in_time_is_lost() -> None:
+    traffic = {"workload": "udp_stream", "message_bytes": 64, "datagrams": 3000}
+    flood = simulate(cni="flannel-udp", hardware=MANY_CORES, traffic={**traffic, "connections": 4})
+    assert flood.summary["loss_ratio"] > 0.2
+    assert flood.summary["latency_p99_ns"] < 5_000_000, "queues are finite"
+    assert simulate(cni="flannel-udp", traffic={**traffic, "rate_per_s": 1000}).summary["loss_ratio"] == 0
