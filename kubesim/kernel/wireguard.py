@@ -102,7 +102,7 @@ class Wireguard(Tunnel):
         walk.context = Context.WORKER
         walk.pay("worker_switch", at=self.name, is_shared=True)
         walk.pay("checksum", size_bytes=outer.innermost.ip_bytes, at=self.name)
-        walk.pay("wireguard_encrypt", size_bytes=outer.ip_bytes, at=self.name)
+        walk.pay("wireguard_encrypt", size_bytes=_plain_bytes(outer), at=self.name)
         walk.pay("worker_wakeup", at=self.name, is_shared=True)
         walk.defer(self._send, walk, outer)
 
@@ -117,7 +117,7 @@ class Wireguard(Tunnel):
         """Decrypt (``wg_packet_decrypt_worker``)."""
         walk.context = Context.WORKER
         walk.pay("worker_switch", at=self.name)
-        walk.pay("wireguard_decrypt", size_bytes=outer.ip_bytes, at=self.name)
+        walk.pay("wireguard_decrypt", size_bytes=_plain_bytes(outer), at=self.name)
         walk.defer(self._poll, walk, packet, outer.source)
 
     def _poll(self, walk: Walk, packet: Packet, endpoint: str) -> None:
@@ -139,3 +139,8 @@ class Wireguard(Tunnel):
         """What is added to the longest segment, which is never padded beyond the MTU (``calculate_skb_padding``)."""
         padded = -(-length_bytes // _PADDING_MULTIPLE_BYTES) * _PADDING_MULTIPLE_BYTES
         return min(self.mtu, padded) - length_bytes
+
+
+def _plain_bytes(outer: Packet) -> int:
+    """What is encrypted in a packet, or in all that a buffer was cut into: inner headers, payload and padding."""
+    return outer.ip_bytes - outer.segments * WIREGUARD_OVERHEAD_BYTES

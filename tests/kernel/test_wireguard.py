@@ -73,10 +73,12 @@ def test_threads_are_woken_once_for_a_buffer_to_encrypt_and_for_each_packet_to_d
 
 @given(payload_bytes=st.integers(0, MTU - 28))
 def test_sizes_on_the_wire(payload_bytes: int) -> None:
-    (line,) = hops(send(two_hosts(), payload_bytes, protocol="udp"), "nic_serialise", "a")
+    path = send(two_hosts(), payload_bytes, protocol="udp")
+    (line,) = hops(path, "nic_serialise", "a")
     inner = 28 + payload_bytes
     plain = line.size_bytes - 20 - 18 - 60
     assert inner <= plain <= inner + 15
+    assert hops(path, "wireguard_encrypt", "a")[0].size_bytes == plain
     assert plain <= MTU
     assert plain % 16 == 0 or plain == MTU
 
