@@ -28,7 +28,7 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "udp_rr": {"transactions": 50},
     "tcp_crr": {"transactions": 30, "connections": 2},
     "tcp_stream": {"buffers": 40},
-    "udp_stream": {"datagrams": 200},
+    "udp_stream": {"datagrams": 200, "message_bytes": 1300},
     "poisson_connections": {"connections": 60, "requests": 2, "rate_per_s": 5000},
 }
 

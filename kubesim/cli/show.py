@@ -321,7 +321,7 @@ def _hops(packet: TracedPacket) -> Table:
             table,
             hop.host if hop.host != before else "",
             hop.operation,
-            f"{hop.times * hop.items:,}",
+            f"{hop.total_items:,}",
             hop.at,
             format_ns(one.cost_ns),
         )

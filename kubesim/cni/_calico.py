@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ipaddress
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,43 +11,82 @@ from kubesim.cni._calico_rules import INTERFACES, bring_jumps_to_front, install_
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.route import Route
 from kubesim.kernel.veth import veth_pair
+from kubesim.kernel.wireguard import WIREGUARD_OVERHEAD_BYTES, Wireguard
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node, Pod
     from kubesim.cni._calico_rules import Encapsulation
     from kubesim.kernel.namespace import Namespace
+    from kubesim.kernel.nic import Nic
 
 GATEWAY = "169.254.1.1"
 """The next hop of every pod; the host end of its veth answers for it by proxy ARP."""
 
+WIREGUARD_DEVICE = "wireguard.cali"
+
 
 class CalicoSettings(BaseModel):
-    """What all of them can be told."""
+    """What can be set for all of Calico's ways of joining nodes (FelixConfiguration)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     has_policy_chains: bool = Field(
         default=True, description="Felix's chains in iptables, which every packet passes with and without any policy"
     )
+    encryption: Literal["none", "wireguard"] = Field(
+        default="none", description="wireguard sends packets to pods of other nodes encrypted, and in no other tunnel"
+    )
 
 
-class PolicyChains:
-    """Felix on the nodes: writes its rules, and keeps them in front of others'."""
+class Felix:
+    """Felix on the nodes: writes its rules and keeps them in front of others', and encrypts if that is wanted.
+
+    Parameters
+    ----------
+    cluster
+        What exists.
+    settings
+        What was set.
+    encapsulation
+        The tunnel between nodes, None if there is none.
+    """
 
     def __init__(self, cluster: Cluster, settings: CalicoSettings, encapsulation: Encapsulation | None = None) -> None:
         self._cluster = cluster
-        self._is_there = settings.has_policy_chains
+        self._has_chains = settings.has_policy_chains
+        self._is_encrypted = settings.encryption == "wireguard"
         self._encapsulation = encapsulation
 
-    def install(self, namespace: Namespace, node: Node) -> None:
-        """Write the rules of a node."""
-        if self._is_there:
+    def pod_mtu(self, underlay_mtu: int, overhead_bytes: int = 0) -> int:
+        """MTU of pods that fits the headers of the tunnel, of so many bytes, and of encryption."""
+        return underlay_mtu - max(overhead_bytes, WIREGUARD_OVERHEAD_BYTES if self._is_encrypted else 0)
+
+    def install(self, namespace: Namespace, node: Node, nic: Nic, pod_mtu: int) -> None:
+        """Write the rules of a node, and the routes of what is encrypted."""
+        if self._is_encrypted:
+            _encrypt(namespace, node, nic, self._cluster, pod_mtu)
+        if self._has_chains:
             install_rules(namespace, node, self._cluster, self._encapsulation)
 
     def settle(self, namespace: Namespace) -> None:
         """Come back to the front."""
-        if self._is_there:
+        if self._has_chains:
             bring_jumps_to_front(namespace)
+
+
+def _encrypt(namespace: Namespace, node: Node, nic: Nic, cluster: Cluster, mtu: int) -> None:
+    """Make the WireGuard device, and route the other nodes' pods into it (felix/wireguard, whose table comes first).
+
+    Processes of nodes send from the node's address here, so that peers are allowed to have it, as with
+    wireguardHostEncryptionEnabled.
+    """
+    tunnel = Wireguard(namespace, WIREGUARD_DEVICE, mtu, local_address=nic.addresses[0])
+    namespace.add_address(tunnel, str(ipaddress.IPv4Network(node.pod_cidr).network_address))
+    for other in cluster.nodes:
+        if other is not node:
+            tunnel.allow(Prefix(other.pod_cidr), other.address)
+            tunnel.allow(Prefix(other.address), other.address)
+            namespace.routes.add(Route(Prefix(other.pod_cidr), tunnel))
 
 
 def install_node(namespace: Namespace, node: Node) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from kubesim.cni._calico import CalicoSettings, PolicyChains, attach, install_node
+from kubesim.cni._calico import CalicoSettings, Felix, attach, install_node
 from kubesim.cni._underlay import require_one_network
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.route import Route
@@ -25,8 +25,8 @@ class Plugin:
     def __init__(self, cluster: Cluster, settings: CalicoSettings, underlay_mtu: int) -> None:
         require_one_network(cluster, "calico-bgp", "calico-ipip or calico-vxlan, with mode CrossSubnet if you like")
         self._cluster = cluster
-        self._chains = PolicyChains(cluster, settings)
-        self.pod_mtu = underlay_mtu
+        self._felix = Felix(cluster, settings)
+        self.pod_mtu = self._felix.pod_mtu(underlay_mtu)
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
         """Write the routes."""
@@ -34,11 +34,11 @@ class Plugin:
         for other in self._cluster.nodes:
             if other is not node:
                 namespace.routes.add(Route(Prefix(other.pod_cidr), nic, via=other.address))
-        self._chains.install(namespace, node)
+        self._felix.install(namespace, node, nic, self.pod_mtu)
 
     def settle(self, namespace: Namespace) -> None:
         """Have Felix's rules come first."""
-        self._chains.settle(namespace)
+        self._felix.settle(namespace)
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Route a pod by a veth pair."""

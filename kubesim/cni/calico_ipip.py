@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from kubesim.cni._calico import CalicoSettings, PolicyChains, attach, install_node
+from kubesim.cni._calico import CalicoSettings, Felix, attach, install_node
 from kubesim.cni._calico_rules import IPIP
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.ipip import IPIP_OVERHEAD_BYTES, Ipip
 from kubesim.kernel.route import Route
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from kubesim.cluster import Cluster, Node, Pod
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.nic import Nic
@@ -36,8 +38,8 @@ class Plugin:
     def __init__(self, cluster: Cluster, settings: Settings, underlay_mtu: int) -> None:
         self._cluster = cluster
         self._is_always = settings.ipip_mode == "Always"
-        self._chains = PolicyChains(cluster, settings, IPIP)
-        self.pod_mtu = underlay_mtu - IPIP_OVERHEAD_BYTES
+        self._felix = Felix(cluster, settings, IPIP)
+        self.pod_mtu = self._felix.pod_mtu(underlay_mtu, IPIP_OVERHEAD_BYTES)
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
         """Make the tunnel, which has the first address of the node's range, and write the routes (confd, BIRD)."""
@@ -49,11 +51,11 @@ class Plugin:
                 is_direct = not self._is_always and other.subnet == node.subnet
                 device = nic if is_direct else tunnel
                 namespace.routes.add(Route(Prefix(other.pod_cidr), device, via=other.address))
-        self._chains.install(namespace, node)
+        self._felix.install(namespace, node, nic, self.pod_mtu)
 
     def settle(self, namespace: Namespace) -> None:
         """Have Felix's rules come first."""
-        self._chains.settle(namespace)
+        self._felix.settle(namespace)
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Route a pod by a veth pair."""

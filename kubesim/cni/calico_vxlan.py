@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from kubesim.cni._calico import CalicoSettings, PolicyChains, attach, install_node
+from kubesim.cni._calico import CalicoSettings, Felix, attach, install_node
 from kubesim.cni._calico_rules import VXLAN
 from kubesim.cni._vxlan import install_tunnel
 from kubesim.kernel.vxlan import VXLAN_OVERHEAD_BYTES, Vxlan
@@ -37,8 +37,8 @@ class Plugin:
     def __init__(self, cluster: Cluster, settings: Settings, underlay_mtu: int) -> None:
         self._cluster = cluster
         self._is_direct = settings.vxlan_mode == "CrossSubnet"
-        self._chains = PolicyChains(cluster, settings, VXLAN)
-        self.pod_mtu = underlay_mtu - VXLAN_OVERHEAD_BYTES
+        self._felix = Felix(cluster, settings, VXLAN)
+        self.pod_mtu = self._felix.pod_mtu(underlay_mtu, VXLAN_OVERHEAD_BYTES)
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
         """Make the tunnel and the routes (felix/dataplane/linux/vxlan_mgr.go), and write the rules."""
@@ -46,11 +46,11 @@ class Plugin:
         local = nic.addresses[0]
         tunnel = Vxlan(namespace, VXLAN.device, self.pod_mtu, local_address=local, port=_PORT, vni=_VNI)
         install_tunnel(namespace, node, nic, self._cluster, tunnel, is_direct=self._is_direct)
-        self._chains.install(namespace, node)
+        self._felix.install(namespace, node, nic, self.pod_mtu)
 
     def settle(self, namespace: Namespace) -> None:
         """Have Felix's rules come first."""
-        self._chains.settle(namespace)
+        self._felix.settle(namespace)
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Route a pod by a veth pair."""

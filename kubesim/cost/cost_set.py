@@ -75,15 +75,14 @@ class Operation(BaseModel):
     ns_per_item: Annotated[list[Number], BeforeValidator(_steps)] = []
     spread: Number | None = None
 
-    def price_ns(self, items: int, size_bytes: int) -> float:
-        """The mean cost of doing it once over so many items and bytes, in nanoseconds."""
+    def price_ns(self, items: int, size_bytes: int, times: int = 1) -> float:
+        """The mean cost of doing it so many times, over so many items each and bytes in all, in nanoseconds."""
         price = self.fixed_ns.value if self.fixed_ns is not None else 0.0
-        if self.ns_per_byte is not None:
-            price += self.ns_per_byte.value * size_bytes
         for step, following in itertools.zip_longest(self.ns_per_item, self.ns_per_item[1:]):
             end = items if following is None else min(items, following.above)
             price += step.value * max(0, end - step.above)
-        return price
+        touched_ns = 0.0 if self.ns_per_byte is None else self.ns_per_byte.value * size_bytes
+        return times * price + touched_ns
 
     def numbers(self) -> list[tuple[str, Number]]:
         """Its numbers by the name of their field."""
@@ -123,7 +122,7 @@ class CostSet(BaseModel):
     operations: dict[str, Operation]
 
     @cached_property
-    def _prices(self) -> dict[tuple[str, int, int], tuple[int, float]]:
+    def _prices(self) -> dict[tuple[str, int, int, int], tuple[int, float]]:
         """What was asked for before; not a private attribute, which pydantic looks up too slowly for this."""
         return {}
 
@@ -144,19 +143,30 @@ class CostSet(BaseModel):
         """The mean cost of an operation in whole nanoseconds."""
         return self.price(operation, items, size_bytes)[0]
 
-    def price(self, operation: str, items: int, size_bytes: int) -> tuple[int, float]:
+    def price(self, operation: str, items: int, size_bytes: int, times: int = 1) -> tuple[int, float]:
         """Mean, in whole nanoseconds, and standard deviation of an operation's cost.
+
+        Parameters
+        ----------
+        operation
+            Its name.
+        items
+            Of each time.
+        size_bytes
+            Of all times together.
+        times
+            How often it is done.
 
         Raises
         ------
         InputError
             If the set has no price for it.
         """
-        key = (operation, items, size_bytes)
+        key = (operation, items, size_bytes, times)
         found = self._prices.get(key)
         if found is None:
             priced = self.operation(operation)
-            mean_ns = round(priced.price_ns(items, size_bytes))
+            mean_ns = round(priced.price_ns(items, size_bytes, times))
             spread = self.default_spread if priced.spread is None else priced.spread
             found = self._prices[key] = (mean_ns, mean_ns * spread.value)
         return found

@@ -31,6 +31,7 @@ class Ipip(Tunnel):
     """
 
     decapsulation: ClassVar[str] = "ipip_decapsulate"
+    is_one_flow: ClassVar[bool] = True
 
     def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str) -> None:
         super().__init__(namespace, name, mtu, local_address, PROTOCOL, 0)

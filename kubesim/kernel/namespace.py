@@ -91,6 +91,7 @@ class Namespace:
         self.relay: Relay | None = None
         self.sockets: dict[tuple[str, str, int], set[tuple[str, int]]] = {}
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
+        self.one_flow_tunnels: set[tuple[str, int]] = set()
         self.is_forwarding = False
         self.is_bridge_nf_call_iptables = False
         self._local: dict[str, Device] = {}
@@ -132,6 +133,10 @@ class Namespace:
             return False
         shared = (addresses for owner, addresses in self._shared_local if owner is device)
         return address in device.addresses or any(address in addresses for addresses in shared)
+
+    def is_one_flow_tunnel(self, packet: Packet) -> bool:
+        """Whether a packet is of a tunnel whose outer addresses and ports are the same for all flows inside."""
+        return (packet.protocol, packet.destination_port) in self.one_flow_tunnels
 
     def primary_address(self, device: Device) -> str:
         """The address that stands for a device: its first, or if it has none, the namespace's (``inet_select_addr``).

@@ -191,11 +191,11 @@ class Nic(Device):
     def poll(self, walk: Walk, packet: Packet) -> None:
         """Take the frames out of the ring, merge what can be merged, and hand them up (``napi_gro_receive``).
 
-        A card looks for ports behind the IP header to spread flows over its queues (RSS); where there are none, as in
-        IP in IP or in fragments, all that two nodes send each other comes in by one.
+        A card spreads flows over its queues by addresses and ports (RSS); of a tunnel whose outer headers are the same
+        for all flows, and of fragments, which have no ports, all that two nodes send each other comes in by one queue.
         """
-        has_ports = packet.destination_port and not packet.cut_to_bytes
-        walk.queue_hash = None if has_ports else flow_hash(packet.source, packet.destination, packet.protocol, 0, 0)
+        is_one_flow = self.namespace.is_one_flow_tunnel(packet) or bool(packet.cut_to_bytes)
+        walk.queue_hash = flow_hash(packet.source, packet.destination, packet.protocol, 0, 0) if is_one_flow else None
         walk.context = Context.SOFTIRQ
         walk.see(packet, self.namespace)
         walk.pay("nic_receive", packet.segments, at=self.name)

@@ -83,6 +83,8 @@ class Packet:
         Lengths that it was cut to while it is in fragments, one after the other; empty while it is whole.
     largest_fragment_bytes
         Longest of the fragments that it was in before somebody put it together (``IPCB(skb)->frag_max_size``).
+    is_opaque
+        Whether cards and GRO cannot look into it: encrypted, or a process's own datagrams.
     """
 
     source: str
@@ -105,6 +107,7 @@ class Packet:
     is_dont_fragment: bool = True
     cut_to_bytes: tuple[int, ...] = ()
     largest_fragment_bytes: int = 0
+    is_opaque: bool = False
     destination_mac: str = ""
     called: tuple[str, int] | None = None
 
@@ -159,13 +162,18 @@ class Packet:
 
     @property
     def is_mergeable(self) -> bool:
-        """Whether a receiver may merge its frames into one buffer (GRO): not fragments, nor of what is in fragments."""
-        return not self.cut_to_bytes and (self.inner is None or self.inner.is_mergeable)
+        """Whether a receiver may merge its frames into one buffer (GRO): not fragments, nor what cannot be looked into."""
+        return not self.is_opaque and not self.cut_to_bytes and (self.inner is None or self.inner.is_mergeable)
 
     @property
     def length_bytes(self) -> int:
         """Longest IP packet that this buffer becomes: what an MTU is held against."""
         return max(self.frame_lengths)
+
+    @property
+    def ip_bytes(self) -> int:
+        """All IP packets that the buffer becomes, with their headers."""
+        return sum(self.frame_lengths)
 
     @property
     def wire_bytes(self) -> int:

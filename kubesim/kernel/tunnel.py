@@ -27,12 +27,16 @@ class Tunnel(Device):
 
     decapsulation: ClassVar[str]
     """The operation of unwrapping."""
+    is_one_flow: ClassVar[bool] = False
+    """Whether outer addresses and ports are the same for all flows between two hosts."""
 
     def __init__(self, namespace: Namespace, name: str, mtu: int, local_address: str, protocol: str, port: int) -> None:
         super().__init__(namespace, name, mtu)
         self.local_address = local_address
         self.port = port
         namespace.encapsulation_sockets[protocol, port] = self.decapsulate
+        if self.is_one_flow:
+            namespace.one_flow_tunnels.add((protocol, port))
 
     def decapsulate(self, walk: Walk, outer: Packet) -> None:
         """Unwrap a packet that has arrived; it goes on through a queue of its own."""

@@ -28,6 +28,8 @@ class Context(StrEnum):
     """A process that packets pass on their way, one thread for all of them: flanneld, Weave's router, kube-proxy."""
     WORKER = "worker"
     """The kernel's own threads, one per core, that take packets in turn: WireGuard's."""
+    PEER = "peer"
+    """What the kernel does for one remote end at a time, in order, on one core: WireGuard's sending, and its NAPI."""
     NIC = "nic"
     WIRE = "wire"
     PORT = "port"
@@ -38,8 +40,8 @@ class Hop(NamedTuple):
 
     ``items`` says how often, in the operation's own terms: rules tested, buckets looked through, frames.
     ``size_bytes`` is what an operation that touches the data touches.
-    ``times`` is how many buffers the packet was in, on each of which the operation was done by itself: fragments, or
-    frames that nobody merged.
+    ``buffers`` is how many socket buffers the packet is in there, each of which pays: more than one where it was cut,
+    or where nobody merged its frames; ``items`` are of each, ``size_bytes`` of all.
     """
 
     host: str
@@ -48,7 +50,12 @@ class Hop(NamedTuple):
     items: int
     size_bytes: int
     at: str
-    times: int = 1
+    buffers: int = 1
+
+    @property
+    def total_items(self) -> int:
+        """Items of all buffers together."""
+        return self.items * self.buffers
 
 
 class HookVisit(NamedTuple):
@@ -130,7 +137,8 @@ class Path:
     decision
         The choice of a server, where there was one.
     queue_hash
-        What chose the receive queue of the last card, where that was not the flow itself: a tunnel without ports.
+        What chose the receive queue of the last card, where that was not the flow itself: a tunnel whose outer headers
+        are the same for all flows, or fragments.
     ways
         The machines that were chosen before a server was: by a load balancer, or by a router with several next hops.
     interval
@@ -248,8 +256,8 @@ class Walk:
         self._ways: list[str] = []
 
     def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
-        """Note an operation, which is done on each of the packet's buffers; of the bytes each has its share."""
-        self._hops.append(Hop(self.host, self.context, operation, items, size_bytes // self.buffers, at, self.buffers))
+        """Note an operation, done on each of the packet's buffers: ``items`` are of one, ``size_bytes`` of all."""
+        self._hops.append(Hop(self.host, self.context, operation, items, size_bytes, at, self.buffers))
 
     @contextlib.contextmanager
     def for_first_buffer(self) -> Iterator[None]:

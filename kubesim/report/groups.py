@@ -27,6 +27,9 @@ _PREFIXES = (
     ("vxlan_", "tunnels"),
     ("ipip_", "tunnels"),
     ("gro_cells", "tunnels"),
+    ("tun_", "tunnels"),
+    ("wireguard_", "tunnels"),
+    ("worker_", "tunnels"),
     ("conntrack_", "conntrack and NAT"),
     ("nat_", "conntrack and NAT"),
     ("iptables_", "iptables rules"),
@@ -43,6 +46,7 @@ _PREFIXES = (
     ("loopback_", "devices (veth, bridge, card)"),
     ("nic_", "devices (veth, bridge, card)"),
     ("gro", "devices (veth, bridge, card)"),
+    ("checksum", "devices (veth, bridge, card)"),
     ("gso_", "devices (veth, bridge, card)"),
 )
 

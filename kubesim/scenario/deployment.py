@@ -119,10 +119,9 @@ class Deployment:
             host.forget_connections(keeps_tunnels=keeps_tunnels)
 
     @property
-    def has_tunnel_ports(self) -> bool:
-        """Whether tunnels, if there are any, tell flows apart by ports: those of UDP do, IP in IP does not."""
-        sockets = self.host(self.cluster.nodes[0].name).root.encapsulation_sockets
-        return all(port for _, port in sockets)
+    def has_one_flow_tunnels(self) -> bool:
+        """Whether outer headers are the same for all flows of two nodes: no ports as in IPIP, or fixed ones."""
+        return bool(self.host(self.cluster.nodes[0].name).root.one_flow_tunnels)
 
     @property
     def segment_bytes(self) -> int:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.streams import Streams
 
+_NO_THREAD = -1
+
 
 @dataclass(frozen=True, eq=False)
 class Planned:
@@ -156,7 +158,10 @@ class _Planner:
         ways: dict[tuple[int, int], tuple[Visit, ...]],
         station: npt.NDArray[np.int64],
     ) -> dict[int, int]:
-        """Places in the sockets of cores that only receive: a process that sends too is never refused by itself."""
+        """Places in the sockets of cores that only receive: a process that sends too is never refused by itself.
+
+        A daemon has one socket for all; what a tun device holds for it, 500 packets, is taken for a socket too.
+        """
         places = self._messages.socket_places
         if places is None:
             return {}
@@ -168,6 +173,8 @@ class _Planner:
                 used = rows[kept[rows]]
                 if visit.role is Role.RECEIVE:
                     sockets.update(zip(station[used, column].tolist(), threads[used].tolist(), strict=True))
+                elif visit.role is Role.DAEMON:
+                    sockets.update((core, _NO_THREAD) for core in station[used, column].tolist())
                 elif visit.role is Role.SEND:
                     senders.update(station[used, column].tolist())
         held = Counter(core for core, _ in sockets)
@@ -175,31 +182,40 @@ class _Planner:
 
     def _station(self, visit: Visit, key: tuple[int, int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | int:
         """The station of a visit for each of some messages, which go one route and are of one kind."""
-        messages, stations = self._messages, self._stations
-        route, kind = key
-        message_kind = messages.kinds[kind]
         if visit.role is Role.WIRE:
             return Stations.WIRE
         if visit.role in (Role.NIC, Role.PORT):
-            return stations.first(visit.host, visit.role.value)
-        is_softirq = visit.role is Role.SOFTIRQ or (visit.role is Role.SEND and message_kind.send_call is None)
-        if is_softirq:
+            return self._stations.first(visit.host, visit.role.value)
+        kind = self._messages.kinds[key[1]]
+        if visit.role is Role.SOFTIRQ or (visit.role is Role.SEND and kind.send_call is None):
             # Packets of one direction of a flow are received on one core; what the kernel answers by itself, it
             # sends from the core where it received what it answers.
-            is_request = message_kind.is_request is (visit.role is Role.SOFTIRQ)
-            shared = self._classes.routes[route][kind].queue_hash
-            hashes = self._core_hash[messages.flow[rows]] if shared is None else np.full(len(rows), shared, np.uint64)
-            chosen = _mixed(hashes + np.uint64(is_request))
-            cores = stations.hardware.softirq_cores
-            return stations.first(visit.host, "softirq core") + (chosen % np.uint64(cores)).astype(np.int64)
-        cores = stations.application_cores
-        if visit.role is Role.DAEMON:
-            return stations.first(visit.host, "application core") + cores - 1
-        if visit.role is Role.WORKER:
-            return stations.first(visit.host, "application core") + rows % cores
-        is_client = message_kind.is_request is (visit.role is Role.SEND)
-        shift = 0 if is_client else cores // 2
-        return stations.first(visit.host, "application core") + (messages.thread[rows] + shift) % cores
+            is_request = kind.is_request is (visit.role is Role.SOFTIRQ)
+            first, cores = self._stations.first(visit.host, "softirq core"), self._stations.hardware.softirq_cores
+            return first + _spread(self._hashes(key, rows) + np.uint64(is_request), cores)
+        first, cores = self._stations.first(visit.host, "application core"), self._stations.application_cores
+        return first + self._application_core(visit, key, rows) % cores
+
+    def _application_core(
+        self, visit: Visit, key: tuple[int, int], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64] | int:
+        """Which of a host's cores does what processes and the kernel's threads do; they are counted round and round."""
+        cores = self._stations.application_cores
+        match visit.role:
+            case Role.DAEMON:
+                return cores - 1
+            case Role.PEER:
+                return _spread(self._hashes(key, rows), cores)
+            case Role.WORKER:
+                return np.arange(len(rows))
+        is_client = self._messages.kinds[key[1]].is_request is (visit.role is Role.SEND)
+        return self._messages.thread[rows] + (0 if is_client else cores // 2)
+
+    def _hashes(self, key: tuple[int, int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """What spreads messages over cores: their flows, or the one tunnel that they share."""
+        route, kind = key
+        shared = self._classes.routes[route][kind].queue_hash
+        return self._core_hash[self._messages.flow[rows]] if shared is None else np.full(len(rows), shared, np.uint64)
 
     def _add_openings_and_work(self, mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]) -> None:
         """Add to first visits what is not the route's: the opening of a connection, and what applications compute."""
@@ -236,6 +252,11 @@ def _grouped(keys: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int6
     order = np.argsort(keys, kind="stable")
     distinct, starts = np.unique(keys[order], return_index=True)
     return list(zip(distinct.tolist(), np.split(order, starts[1:]), strict=True)) if len(keys) else []
+
+
+def _spread(hashes: npt.NDArray[np.uint64], cores: int) -> npt.NDArray[np.int64]:
+    """Which core each hash falls on."""
+    return (_mixed(hashes) % np.uint64(cores)).astype(np.int64)
 
 
 def _mixed(keys: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -157,8 +157,8 @@ class Result:
         for hops, packets in self._played_hops():
             for one in hops:
                 total = totals.setdefault((one.hop.operation, one.role not in _OFF_CPU), [0, 0, 0])
-                total[0] += packets * one.hop.times
-                total[1] += packets * one.hop.times * one.hop.items
+                total[0] += packets * one.hop.buffers
+                total[1] += packets * one.hop.total_items
                 total[2] += packets * one.cost_ns
         work = self._work_ns()
         if work:
@@ -215,7 +215,7 @@ class Result:
                 {
                     "node": [one.hop.host for one in rows],
                     "operation": [one.hop.operation for one in rows],
-                    "count": [one.hop.times * one.hop.items for one in rows],
+                    "count": [one.hop.total_items for one in rows],
                     "at": [one.hop.at for one in rows],
                     "cost_ns": [one.cost_ns for one in rows],
                 }
@@ -260,8 +260,8 @@ class Result:
         part = self.messages.kinds[kind].part
         if part is Part.WHOLE:
             return hops
-        departs = [one.role in (Role.SEND, Role.NIC) for one in hops]
-        return [one for one, leaves in zip(hops, departs, strict=True) if leaves is (part is Part.DEPARTURE)]
+        leaves = next((n for n, one in enumerate(hops) if one.role not in (Role.SEND, Role.NIC)), len(hops))
+        return hops[:leaves] if part is Part.DEPARTURE else hops[leaves:]
 
     def _played_hops(self) -> list[tuple[list[PricedHop], int]]:
         """The hops of each class of packets, and how many packets are of it."""
@@ -316,7 +316,7 @@ def _is_plain(kind: Any) -> bool:
 
 def _cpu_and_rules(hops: tuple[PricedHop, ...]) -> tuple[int, int]:
     cpu = sum(one.cost_ns for one in hops if one.role not in _OFF_CPU)
-    return cpu, sum(one.hop.times * one.hop.items for one in hops if one.hop.operation in _RULE_OPERATIONS)
+    return cpu, sum(one.hop.total_items for one in hops if one.hop.operation in _RULE_OPERATIONS)
 
 
 def _groups(keys: npt.NDArray[np.int64]) -> list[tuple[tuple[int, int, int], npt.NDArray[np.int64]]]:

@@ -67,7 +67,7 @@ def _run(scenario: Scenario) -> Result:
     messages = _messages(scenario, deployment, streams)
     numbers = streams.generator("endpoint of each flow").random(len(messages.flows))
     background_per_s = scenario.cluster.background_connections_per_s
-    is_known = draw_known(background_per_s, len(messages.flows), streams, has_ports=deployment.has_tunnel_ports)
+    is_known = draw_known(background_per_s, len(messages.flows), streams, is_one_flow=deployment.has_one_flow_tunnels)
     classes = classify(deployment, costs, messages, numbers, is_known)
     stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
     planned = make_plan(messages, classes, stations, streams)

@@ -31,6 +31,7 @@ SOURCE_PORT = 40_000
 DEFAULT_PORT = 80
 DEFAULT_BYTES = 64
 PROTOCOLS = ("tcp", "udp")
+_WOKEN = (Role.SOFTIRQ, Role.DAEMON, Role.WORKER, Role.PEER, Role.RECEIVE)
 
 KINDS = ("first", "first_reply", "established", "reply")
 """The packets of a connection that are followed: those that open it, and those of later."""
@@ -83,7 +84,7 @@ class TracedPacket:
         """Cores it wakes where they are idle: of each receive queue, and of each thread."""
         roles = [hop.role for hop in self.hops]
         changes = [role for before, role in zip([None, *roles], roles, strict=False) if role != before]
-        return sum(role in (Role.SOFTIRQ, Role.DAEMON, Role.WORKER, Role.RECEIVE) for role in changes)
+        return sum(role in _WOKEN for role in changes)
 
     @cached_property
     def stops(self) -> tuple[Stop, ...]:
@@ -115,7 +116,7 @@ class TracedPacket:
                 {
                     "node": one.hop.host,
                     "operation": one.hop.operation,
-                    "count": one.hop.times * one.hop.items,
+                    "count": one.hop.total_items,
                     "cost_ns": one.cost_ns,
                     "at": one.hop.at,
                     "context": one.hop.context.value,

@@ -34,14 +34,14 @@ def known_ratio(connections_per_s: float) -> float:
 
 
 def draw_known(
-    connections_per_s: float | None, flows: int, streams: Streams, *, has_ports: bool
+    connections_per_s: float | None, flows: int, streams: Streams, *, is_one_flow: bool
 ) -> npt.NDArray[np.bool_]:
     """Whether conntrack knows the tunnel port of each flow; no rate stands for a quiet cluster, where it knows none.
 
-    A tunnel without ports, as IPIP is, is one connection for each pair of nodes, which conntrack has always known: what
-    nodes say to each other keeps it there, 600 s at a time.
+    A tunnel without ports, as IPIP is, or with fixed ones, as WireGuard's, is one connection for each pair of nodes,
+    which conntrack has always known: what nodes say to each other keeps it there, 600 s or 120 s at a time.
     """
-    if not has_ports:
+    if is_one_flow:
         return np.ones(flows, np.bool_)
     numbers = streams.generator("tunnel port of each flow").random(flows)
     return np.asarray(numbers < known_ratio(connections_per_s or 0), np.bool_)

@@ -30,8 +30,14 @@ class Role(StrEnum):
     """The core of a process that packets pass on their way."""
     WORKER = "worker"
     """The core of one of the kernel's threads, which take packets in turn."""
+    PEER = "peer"
+    """The core where the kernel does what has to be done in order for one remote end."""
     RECEIVE = "receive"
     """The receiving thread's core."""
+
+
+_KEEPS_THE_PACKET = (Role.DAEMON, Role.WORKER, Role.PEER)
+"""Whose cores go on with a packet that they have had."""
 
 
 class PricedHop(NamedTuple):
@@ -69,7 +75,7 @@ def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
 
     Until the packet leaves its host everything is done on the core where it started, softirq included; after a card has
     received it, softirq runs on the core of its receive queue; after a daemon or a thread of the kernel has had it,
-    on theirs; and the process that gets it has its own.
+    on theirs; and the process that gets it has its own. A packet that was cut pays for each of its buffers.
     """
     found = []
     core, has_started_softirq = Role.SEND, False
@@ -81,9 +87,8 @@ def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
             role = core
         else:
             role = Role(hop.context.value)
-            core = role if role in (Role.DAEMON, Role.WORKER) else Role.SOFTIRQ
-        cost_ns, deviation_ns = costs.price(hop.operation, hop.items, hop.size_bytes)
-        found.append(PricedHop(hop, role, hop.times * cost_ns, hop.times * deviation_ns))
+            core = role if role in _KEEPS_THE_PACKET else Role.SOFTIRQ
+        found.append(PricedHop(hop, role, *costs.price(hop.operation, hop.items, hop.size_bytes, hop.buffers)))
     return tuple(found)
 
 

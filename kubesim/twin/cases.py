@@ -239,7 +239,7 @@ class _Setting:
         """Send the same datagram in the simulator, by luck and the scheduler's choice to this endpoint."""
         deployment = self._deployment
         deployment.forget_connections()
-        if not deployment.has_tunnel_ports:  # the kernel knows the one connection of a tunnel since the first packet
+        if deployment.has_one_flow_tunnels:  # the kernel knows the one connection of a tunnel since the first packet
             self._converse(target, way, number)
             deployment.forget_connections(keeps_tunnels=True)
         if not way.is_new:

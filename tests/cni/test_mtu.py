@@ -15,11 +15,13 @@ OUTER_BYTES = {
     "calico-vxlan": 50,
     "cilium": 50,
     "flannel-host-gw": 0,
+    "flannel-udp": 28,
     "flannel-vxlan": 50,
+    "flannel-wireguard": 60,
 }
 """What is put around an IP packet between nodes: IP 20; IP 20, UDP 8, VXLAN 8 and Ethernet 14."""
 
-CUT_OUTSIDE = {"calico-vxlan", "cilium", "flannel-vxlan"}
+CUT_OUTSIDE = {"calico-vxlan", "cilium", "flannel-udp", "flannel-vxlan", "flannel-wireguard"}
 """Tunnels whose outer header has no DF, so that a packet which is too long for the network goes in two frames."""
 
 
@@ -81,7 +83,7 @@ def test_outer_fragments_are_put_together_before_they_are_unwrapped() -> None:
     client, server = cluster.pod("client-1").address, cluster.pod("svc-1-0").address
     path = send(deployment, client, Packet(client, server, "tcp", 1, 2, 1448))
     after_wrapping = [
-        (hop.host, hop.operation, hop.times)
+        (hop.host, hop.operation, hop.buffers)
         for hop in path.hops
         if hop.operation in ("vxlan_encapsulate", "ip_fragment", "nic_transmit", "ip_defrag", "vxlan_decapsulate")
     ]
@@ -124,8 +126,8 @@ def test_datagrams_in_fragments_pass_tunnels_as_fragments(cni: str) -> None:
     deployment = deploy(cluster, cni, "iptables")
     client, server = cluster.pod("client-1").address, cluster.pod("svc-1-0").address
     path = send(deployment, client, Packet(client, server, "udp", 1, 2, 4000))
-    times = {hop.operation: hop.times for hop in path.hops if hop.operation.endswith("capsulate")}
+    times = {hop.operation: hop.buffers for hop in path.hops if hop.operation.endswith("capsulate")}
     assert set(times.values()) == {3}
     assert operations(path)["ip_defrag"] == 3, "at either node for the inner packet, and in the pod"
-    assert [hop.times for hop in path.hops if hop.operation == "conntrack_new"] == [1] * 4
-    assert sum(hop.items * hop.times for hop in path.hops if hop.operation == "nic_receive") == 3
+    assert [hop.buffers for hop in path.hops if hop.operation == "conntrack_new"] == [1] * 4
+    assert sum(hop.items * hop.buffers for hop in path.hops if hop.operation == "nic_receive") == 3

@@ -14,7 +14,7 @@ from tests.kernel.test_forwarding import Router, datagram
 
 def counted(path: Path) -> list[tuple[str, int]]:
     """Operations in order, and on how many buffers each was done."""
-    return [(hop.operation, hop.times) for hop in path.hops]
+    return [(hop.operation, hop.buffers) for hop in path.hops]
 
 
 @given(length=st.integers(21, 65_535), mtu=st.integers(68, 9000))
@@ -84,5 +84,5 @@ def test_fragments_are_cut_again_where_they_do_not_fit(size: int, came: int, wen
     router.root.devices["right"].mtu = 1000
     path = router.send(router.left, datagram(size=size))
     assert path.delivered_to == "right"
-    cut = [hop.times for hop in path.hops if hop.operation == "ip_fragment"]
+    cut = [hop.buffers for hop in path.hops if hop.operation == "ip_fragment"]
     assert cut == [came, went], "each full one becomes one of 976 and one of 504 bytes"

@@ -32,7 +32,7 @@ def walked(cni: str, offloads: Offloads) -> Path:
 
 def times(path: Path, host: str) -> list[tuple[str, int]]:
     """Operations that were done on several buffers of a host."""
-    return [(hop.operation, hop.times) for hop in path.hops if hop.host == host and hop.times > 1]
+    return [(hop.operation, hop.buffers) for hop in path.hops if hop.host == host and hop.buffers > 1]
 
 
 def test_without_segmentation_offload_the_kernel_cuts_at_the_end() -> None:
@@ -45,7 +45,7 @@ def test_without_segmentation_offload_the_kernel_cuts_at_the_end() -> None:
 
 def test_without_receive_offload_every_frame_walks_alone_up_to_the_socket() -> None:
     path = walked("calico-bgp", Offloads(has_receive_offload=False))
-    found = [(hop.operation, hop.times) for hop in path.hops if hop.host == "node-2"]
+    found = [(hop.operation, hop.buffers) for hop in path.hops if hop.host == "node-2"]
     assert "gro" not in dict(found)
     assert dict(found)["nic_receive"] == 1, "which counts frames by itself"
     between = found[found.index(("nic_receive", 1)) + 1 : found.index(("socket_wakeup", 1))]
@@ -60,7 +60,7 @@ def test_without_receive_offload_every_frame_walks_alone_up_to_the_socket() -> N
 
 def test_a_tunnel_merges_what_the_card_did_not() -> None:
     path = walked("flannel-vxlan", Offloads(has_receive_offload=False))
-    found = [(hop.operation, hop.times) for hop in path.hops if hop.host == "node-2"]
+    found = [(hop.operation, hop.buffers) for hop in path.hops if hop.host == "node-2"]
     merged = found.index(("gro", 20))
     assert ("vxlan_decapsulate", 20) in found[:merged]
     assert {count for _, count in found[merged + 1 :]} == {1}

@@ -108,15 +108,15 @@ def test_large_messages_go_on_in_pieces() -> None:
     router.request()
     path = router.request(size=60_000, segment_bytes=1448)
     sent = next(hop for hop in path.hops if hop.context is Context.DAEMON and hop.operation == "syscall_send")
-    assert (sent.times, sent.size_bytes) == (2, 30_000)
-    assert [hop.times for hop in path.hops if hop.operation == "tcp_receive"] == [1, 2]
-    assert path.hops[-1].times == 1
+    assert (sent.buffers, sent.size_bytes) == (2, 60_000)
+    assert [hop.buffers for hop in path.hops if hop.operation == "tcp_receive"] == [1, 2]
+    assert path.hops[-1].buffers == 1
 
 
 def test_a_datagram_in_fragments_is_cut_anew() -> None:
     router = Relayed(80, mtu=1000)
     path = router.request(4000, "udp", size=1900)
     assert path.delivered_to == "right"
-    assert [(hop.operation, hop.times) for hop in path.hops if hop.operation.startswith(("ip_frag", "ip_defrag"))] == [
+    assert [(hop.operation, hop.buffers) for hop in path.hops if hop.operation.startswith(("ip_frag", "ip_defrag"))] == [
         ("ip_fragment", 2), ("ip_defrag", 2), ("ip_fragment", 2), ("ip_defrag", 2),
     ]  # fmt: skip

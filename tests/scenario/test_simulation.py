@@ -124,7 +124,7 @@ def test_openings_and_routes_put_together_are_whole_walks(
         position = names.index(classes.servers[classes.server[flow]])
         if proxy in ("ipvs", "userspace"):
             _bring_round_robin_to(position, deployment, client, str(service.cluster_ip))
-        if not deployment.has_tunnel_ports:  # a tunnel that all flows share has been used before
+        if deployment.has_one_flow_tunnels:  # a tunnel that all flows share has been used before
             converse(deployment, client, listed[position].address, listed[position].port, source_port=99)
             deployment.forget_connections(keeps_tunnels=True)
         luck = (position + 0.5) / endpoints

@@ -60,11 +60,11 @@ def test_a_busy_run_that_was_taken_for_a_quiet_cluster_says_so() -> None:
 
 
 def test_draws_follow_the_rate() -> None:
-    known = draw_known(1000, 100_000, Streams(1), has_ports=True)
+    known = draw_known(1000, 100_000, Streams(1), is_one_flow=False)
     assert known.mean() == pytest.approx(known_ratio(1000), abs=0.01)
-    assert not draw_known(None, 100, Streams(1), has_ports=True).any()
-    assert draw_known(ALWAYS, 100, Streams(1), has_ports=True).all()
-    assert draw_known(None, 100, Streams(1), has_ports=False).all()
+    assert not draw_known(None, 100, Streams(1), is_one_flow=False).any()
+    assert draw_known(ALWAYS, 100, Streams(1), is_one_flow=False).all()
+    assert draw_known(None, 100, Streams(1), is_one_flow=True).all()
 
 
 @pytest.fixture

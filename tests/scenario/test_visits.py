@@ -22,3 +22,19 @@ def test_a_thread_on_the_way_goes_on_with_the_packet() -> None:
     assert roles(*way) == [Role.SEND, Role.SEND, Role.DAEMON, Role.DAEMON, Role.NIC, Role.PORT]
     way = [Context.PORT, Context.SOFTIRQ, Context.WORKER, Context.SOFTIRQ, Context.PROCESS]
     assert roles(*way) == [Role.PORT, Role.SOFTIRQ, Role.WORKER, Role.WORKER, Role.RECEIVE]
+    way = [Context.PORT, Context.SOFTIRQ, Context.WORKER, Context.PEER, Context.SOFTIRQ, Context.PROCESS]
+    assert roles(*way) == [Role.PORT, Role.SOFTIRQ, Role.WORKER, Role.PEER, Role.PEER, Role.RECEIVE]
+
+
+def test_each_buffer_of_a_packet_that_was_cut_pays() -> None:
+    costs = load_cost_set(DEFAULT_COST_SET)
+    whole, cut = priced(
+        [
+            Hop("node-1", Context.DAEMON, "tun_read", 1, 10 * 1472, ""),
+            Hop("node-1", Context.DAEMON, "tun_read", 1, 10 * 1472, "", buffers=10),
+        ],
+        costs,
+    )
+    fixed = costs.operation("tun_read").fixed_ns
+    assert fixed is not None
+    assert cut.cost_ns - whole.cost_ns == 9 * fixed.value, "bytes are all the packet's"
