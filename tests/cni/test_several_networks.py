@@ -8,8 +8,9 @@ import pytest
 
 from kubesim.cluster import Cluster
 from kubesim.errors import InputError
+from kubesim.twin.wires import twin_deployment
 from tests.clusters import Conversation, cluster_of, converse, deploy, operations, sized_cluster
-from tests.scenarios import simulate
+from tests.scenarios import scenario, simulate
 
 TUNNELS: dict[str, tuple[dict[str, Any], str]] = {
     "flannel-vxlan": ({"direct_routing": True}, "vxlan_encapsulate"),
@@ -84,6 +85,11 @@ def test_who_is_nowhere_is_not_reached_through_the_router() -> None:
     there = cluster()
     path = converse(deploy(there, "flannel-vxlan", "none"), there.node("node-1").address, "192.168.128.77", 80).first
     assert path.reason == "192.168.128.77 is not in the cluster: the packet leaves through 192.168.0.1"
+
+
+def test_a_twin_has_no_router() -> None:
+    with pytest.raises(InputError, match=r"^cluster.node_subnets: a twin has no router between networks: give it 1$"):
+        twin_deployment(scenario(cluster={"node_subnets": 2}))
 
 
 NODE = """

@@ -13,6 +13,7 @@ from kubesim.kernel.netfilter.conntrack import Conntrack
 from kubesim.kernel.netfilter.iptables import Table
 from kubesim.kernel.netfilter.matches import Comment, ConnectionState
 from kubesim.kernel.netfilter.rule import Header, Rule
+from kubesim.kernel.netfilter.syntax import parse_rule
 from kubesim.kernel.netfilter.targets import Accept, DestinationNat, Drop, Masquerade, NoTrack, Reject
 from kubesim.kernel.nic import Ethernet, Nic
 from kubesim.kernel.packet import Packet
@@ -271,3 +272,36 @@ def test_a_tunnel_without_an_entry_for_the_next_hop() -> None:
     root.routes.add(Route(Prefix("10.0.0.0/8"), tunnel))
     root.neighbours["vxlan0", "10.2.0.2"] = "02:00:00:00:00:77"
     assert socket.send(root, datagram()).reason == "vxlan0 of n1 knows no endpoint for 02:00:00:00:00:77"
+
+
+def test_an_answer_of_somebody_who_was_not_called_is_not_taken() -> None:
+    router = Router()
+    call = datagram()
+    call.is_opening = True
+    assert router.send(router.left, call).delivered_to == "right"
+    answer = Packet("10.2.0.2", "10.1.0.2", "udp", 53, 4000, 10)
+    assert router.send(router.right, answer).delivered_to == "left"
+    stranger = router.send(router.right, Packet("10.2.0.2", "10.1.0.2", "udp", 54, 4000, 10))
+    assert stranger.delivered_to is None
+    assert stranger.reason == "left gets an answer of 10.2.0.2:54, but has called 10.2.0.2:53: no socket takes it"
+    assert router.send(router.right, Packet("10.2.0.2", "10.1.0.2", "udp", 54, 4001, 10)).delivered_to == "left"
+
+
+@pytest.mark.parametrize(("source", "is_dropped"), [("10.1.0.2", False), ("10.2.0.9", True), ("192.0.2.1", True)])
+def test_the_reverse_path_of_a_source_is_looked_up(source: str, is_dropped: bool) -> None:
+    router = Router()
+    Table.of(router.root, "raw").chain("PREROUTING").append(parse_rule("-A X -m rpfilter --invert -j DROP").rule)
+    path = router.send(router.left, datagram(source=source))
+    assert (path.reason is not None) is is_dropped
+    at_raw = [hop.operation for hop in path.hops if hop.at == "raw/PREROUTING"]
+    assert at_raw == ["iptables_table", "iptables_rule", "route_lookup"]
+
+
+@pytest.mark.parametrize(("source", "is_dropped"), [("10.2.0.1", False), ("10.1.0.1", True)])
+def test_an_address_may_have_to_be_the_devices_own(source: str, is_dropped: bool) -> None:
+    router = Router()
+    rule = "-A X -o right -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL -j DROP"
+    parsed = parse_rule(rule).rule
+    Table.of(router.root, "filter").chain("OUTPUT").append(parsed)
+    assert parsed.save("X") == rule
+    assert (router.send(router.root, datagram(source=source)).reason is not None) is is_dropped

@@ -185,7 +185,7 @@ def test_hooks_and_rules_are_those_of_the_walk(cni: str, proxy: Any, where: str)
 def test_those_that_only_a_user_mode_kernel_has_are_too(cni: str, proxy: str, where: str) -> None:
     require("linux.uml", "ipvsadm", "ipset")
     program = ["-m", "tests.twin.held_against_the_kernel", "walk", cni, proxy, where]
-    held = run_in_user_mode(program, modules=MODULES, memory_mib=1024, limit_s=120)
+    held = run_in_user_mode(program, modules=MODULES, memory_mib=1024, limit_s=300)
     assert not held["differs"], held["differs"]
 
 
