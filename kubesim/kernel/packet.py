@@ -162,7 +162,7 @@ class Packet:
 
     @property
     def is_mergeable(self) -> bool:
-        """Whether a receiver may merge its frames into one buffer (GRO): not fragments, nor what cannot be looked into."""
+        """Whether a receiver may merge its frames into one buffer (GRO): no fragments, nothing that is opaque."""
         return not self.is_opaque and not self.cut_to_bytes and (self.inner is None or self.inner.is_mergeable)
 
     @property
