@@ -6,7 +6,7 @@ Each plugin is one module; its file name is its name. The module has a class ``P
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from kubesim import plugins
 
@@ -39,6 +39,14 @@ class CniPlugin(Protocol):
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Make a pod's namespace and wire it to its node's, as the CNI command ADD does."""
+
+
+@runtime_checkable
+class CachesMegaflows(Protocol):
+    """A plugin that has Open vSwitch carry packets."""
+
+    upcall_ratio: float | None
+    """Share of connections that find no megaflows and go to user space; None where it uses something else."""
 
 
 def cni_names() -> list[str]:

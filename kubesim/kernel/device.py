@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kubesim.kernel import ip
 from kubesim.kernel.address import mac_address
 
 if TYPE_CHECKING:
-    from kubesim.kernel.bridge import Bridge
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
+
+
+class Switch(Protocol):
+    """What devices can be ports of: it takes what they receive in IP's place (``rx_handler``)."""
+
+    def receive_from(self, port: Device, walk: Walk, packet: Packet) -> None:
+        """Take a frame from a port."""
+
+    def answer(self, address: str) -> str | None:
+        """Who behind the other ports has an address (ARP); the link-layer address, or None if nobody answers."""
 
 
 class Device:
@@ -32,7 +41,7 @@ class Device:
         self.name = name
         self.mtu = mtu
         self.mac = mac_address(namespace.host.name, namespace.name, name)
-        self.master: Bridge | None = None
+        self.master: Switch | None = None
         self.addresses: list[str] = []
         namespace.add_device(self)
 
@@ -41,7 +50,7 @@ class Device:
         walk.drop(f"{self.name} of {self.namespace.name} does not send packets")
 
     def receive(self, walk: Walk, packet: Packet) -> None:
-        """Hand a packet that came in up: to the bridge the device is a port of, or to IP."""
+        """Hand a packet that came in up: to the switch the device is a port of, or to IP."""
         if self.master is not None:
             self.master.receive_from(self, walk, packet)
         else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.netfilter.iptables import Table
     from kubesim.kernel.netfilter.nat import Nat
     from kubesim.kernel.netfilter.nftables import NftTable
+    from kubesim.kernel.openvswitch import Datapath
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
 
@@ -44,16 +45,18 @@ class Host:
         self.namespaces[name] = namespace
         return namespace
 
-    def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
+    def forget_connections(self, *, keeps_tunnels: bool = False, keeps_megaflows: bool = False) -> None:
         """Flush the tables of connections, of conntrack and of IPVS; who is served by whom stays known.
 
-        What conntrack knows of flows between tunnel endpoints may stay.
+        What conntrack knows of flows between tunnel endpoints may stay, and what Open vSwitch has cached.
         """
         for namespace in self.namespaces.values():
             if namespace.conntrack is not None:
                 namespace.conntrack.flush(keeps_tunnels=keeps_tunnels)
             if namespace.ipvs is not None:
                 namespace.ipvs.connections.flush()
+            if namespace.datapath is not None:
+                namespace.datapath.flush(keeps_megaflows=keeps_megaflows)
 
 
 class Namespace:
@@ -81,6 +84,7 @@ class Namespace:
         self.ipsets: dict[str, IpSet] = {}
         self.recent_clients: dict[str, set[str]] = {}
         self.ipvs: Ipvs | None = None
+        self.datapath: Datapath | None = None
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
         self.is_forwarding = False
         self.is_bridge_nf_call_iptables = False

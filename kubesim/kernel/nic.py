@@ -113,9 +113,10 @@ class Nic(Device):
         """Take the frames out of the ring, merge what can be merged, and hand them up (``napi_gro_receive``).
 
         A card looks for ports behind the IP header to spread flows over its queues (RSS); where there are none, as in
-        IP in IP, all that two nodes send each other comes in by one.
+        IP in IP, or both are a tunnel's own, all that two nodes send each other comes in by one.
         """
-        walk.queue_hash = None if packet.destination_port else packet.flow_hash
+        is_one_flow = packet.inner is not None and packet.source_port == packet.destination_port
+        walk.queue_hash = packet.flow_hash if is_one_flow else None
         walk.context = Context.SOFTIRQ
         walk.pay("nic_receive", packet.segments, at=self.name)
         walk.pay("gro", packet.segments, at=self.name)

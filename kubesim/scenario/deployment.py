@@ -8,12 +8,14 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from kubesim.cni import CachesMegaflows
 from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host, Namespace
 from kubesim.kernel.nic import Ethernet, Nic
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
+from kubesim.kernel.udp_tunnel import UdpTunnel
 from kubesim.proxy import HasNotices
 
 if TYPE_CHECKING:
@@ -93,16 +95,22 @@ class Deployment:
         if pod is not None:
             self.namespace(pod)
 
-    def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
-        """Flush what remembers connections on all nodes; what conntrack knows of tunnels may stay."""
+    def forget_connections(self, *, keeps_tunnels: bool = False, keeps_megaflows: bool = False) -> None:
+        """Flush what remembers connections on all nodes; what conntrack knows of tunnels, and megaflows, may stay."""
         for host in self._hosts.values():
-            host.forget_connections(keeps_tunnels=keeps_tunnels)
+            host.forget_connections(keeps_tunnels=keeps_tunnels, keeps_megaflows=keeps_megaflows)
+
+    @property
+    def upcall_ratio(self) -> float | None:
+        """Share of connections that Open vSwitch has no megaflows for; None where there is no Open vSwitch."""
+        return self.cni.upcall_ratio if isinstance(self.cni, CachesMegaflows) else None
 
     @property
     def has_tunnel_ports(self) -> bool:
-        """Whether tunnels, if there are any, tell flows apart by ports: those of UDP do, IP in IP does not."""
-        sockets = self.host(self.cluster.nodes[0].name).root.encapsulation_sockets
-        return all(port for _, port in sockets)
+        """Whether tunnels, if there are any, tell flows apart by ports: IP in IP has none, others have a fixed one."""
+        root = self.host(self.cluster.nodes[0].name).root
+        has_hashed = any(isinstance(device, UdpTunnel) for device in root.devices.values())
+        return has_hashed or not root.encapsulation_sockets
 
     @property
     def segment_bytes(self) -> int:

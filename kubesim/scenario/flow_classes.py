@@ -52,6 +52,8 @@ class RouteKey:
         Whether the client uses a virtual address.
     is_tunnel_known
         Whether conntrack knows the tunnel's source port from another connection.
+    is_cached
+        Whether Open vSwitch has megaflows from another connection.
     """
 
     client: Place
@@ -59,6 +61,7 @@ class RouteKey:
     is_same_pod: bool
     is_virtual: bool
     is_tunnel_known: bool
+    is_cached: bool
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def classify(
     messages: Messages,
     numbers: npt.NDArray[np.float64],
     is_tunnel_known: npt.NDArray[np.bool_],
+    is_cached: npt.NDArray[np.bool_],
 ) -> FlowClasses:
     """Find each flow's endpoint, and walk what has not been walked yet.
 
@@ -139,8 +143,10 @@ def classify(
         A random number in [0, 1) for each flow: its luck in the choice of an endpoint.
     is_tunnel_known : array of bool, shape (f,)
         Whether conntrack knows the source port that a tunnel gives to the flow from another connection.
+    is_cached : array of bool, shape (f,)
+        Whether Open vSwitch has the megaflows that the flow needs from another connection.
     """
-    return _Classifier(deployment, costs, messages).run(numbers, is_tunnel_known)
+    return _Classifier(deployment, costs, messages).run(numbers, is_tunnel_known, is_cached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,7 @@ class _Flow:
     source_port: int
     number: float
     is_tunnel_known: bool
+    is_cached: bool
 
 
 class _Classifier:
@@ -203,7 +210,7 @@ class _Classifier:
         self._deployment = deployment
         self._costs = costs
         self._messages = messages
-        self._choices: dict[tuple[Place | str, int], _Choices] = {}
+        self._choices: dict[tuple[Place | str, int, bool], _Choices] = {}
         self._sticky_services: set[int] = set()
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
@@ -211,11 +218,16 @@ class _Classifier:
         self._servers: dict[str, int] = {}
         self._kinds = [(int(kind), messages.kinds[kind]) for kind in np.unique(messages.script.kind)]
 
-    def run(self, numbers: npt.NDArray[np.float64], is_tunnel_known: npt.NDArray[np.bool_]) -> FlowClasses:
+    def run(
+        self,
+        numbers: npt.NDArray[np.float64],
+        is_tunnel_known: npt.NDArray[np.bool_],
+        is_cached: npt.NDArray[np.bool_],
+    ) -> FlowClasses:
         """Classify all flows, in order."""
         flows = self._messages.flows
         table = np.zeros((len(flows), 3), np.int64)
-        columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known)
+        columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known, is_cached)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for row, (client, service, *rest) in enumerate(rows):
             destination = self._messages.services[service]
@@ -231,7 +243,7 @@ class _Classifier:
             place: Place | str = _place(flow.client)
             if flow.service_index in self._sticky_services:
                 place = flow.client.full_name
-            choices = self._choices.setdefault((place, flow.service_index), _Choices())
+            choices = self._choices.setdefault((place, flow.service_index, flow.is_cached), _Choices())
             found = choices.find(flow.number, flow.client.address, flow.source_port)
             server = found or self._open(flow, choices)
         if isinstance(server, Path):
@@ -258,9 +270,12 @@ class _Classifier:
 
     def _open(self, flow: _Flow, choices: _Choices) -> _Server | Path:
         """Walk a first packet up to the choice of a server; the path where it ends without one."""
-        kind = next(kind for _, kind in self._kinds if kind.is_opening)
-        packet = self._packet(flow, kind, str(flow.service.cluster_ip), flow.port.port)
-        path = self._send(flow.client, packet, kind, Chance(flow.number), stop_at_decision=True)
+        path = self._walk_opening(flow)
+        if flow.is_cached:
+            self._deployment.forget_connections(keeps_megaflows=True)
+            path = self._walk_opening(flow)
+        if self._deployment.upcall_ratio is not None:
+            self._deployment.forget_connections()
         decision = path.decision
         if decision is None:
             return path
@@ -275,21 +290,28 @@ class _Classifier:
             choices.learn(decision.interval or (0.0, 1.0), server)
         return server
 
+    def _walk_opening(self, flow: _Flow) -> Path:
+        """Send a first packet, no further than to where its server is chosen."""
+        kind = next(kind for _, kind in self._kinds if kind.is_opening)
+        packet = self._packet(flow, kind, str(flow.service.cluster_ip), flow.port.port)
+        return self._send(flow.client, packet, kind, Chance(flow.number), stop_at_decision=True)
+
     def _route(self, flow: _Flow, server: _Server) -> int:
         """The route between a flow's ends, walked if it is new."""
         deployment = self._deployment
         pod = deployment.cluster.pod_at(server.address)
         node = deployment.node_at(server.address)
-        key: object = (server.address, flow.is_tunnel_known)
+        known = flow.is_tunnel_known, flow.is_cached
+        key: object = (server.address, known)
         if pod is not None or node is not None:
             place = _place(pod) if pod is not None else Place(str(node), is_host_network=True)
-            key = RouteKey(_place(flow.client), place, pod == flow.client, self._is_virtual(flow), flow.is_tunnel_known)
+            key = RouteKey(_place(flow.client), place, pod == flow.client, self._is_virtual(flow), *known)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             self._deployment.forget_connections()
             route = self._walk(flow, server)
-            if flow.is_tunnel_known:
-                self._deployment.forget_connections(keeps_tunnels=True)
+            if any(known):
+                self._deployment.forget_connections(keeps_tunnels=known[0], keeps_megaflows=known[1])
                 route = self._walk(flow, server)
             self._deployment.forget_connections()
             self._route_list.append(route)

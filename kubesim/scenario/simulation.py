@@ -21,6 +21,7 @@ from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.proxy import proxy_class
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
+from kubesim.scenario.megaflows import draw_cached
 from kubesim.scenario.planning import make_plan, notice_of_refusal
 from kubesim.scenario.result import Result
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
@@ -69,7 +70,8 @@ def _run(scenario: Scenario) -> Result:
     numbers = streams.generator("endpoint of each flow").random(len(messages.flows))
     background_per_s = scenario.cluster.background_connections_per_s
     is_known = draw_known(background_per_s, len(messages.flows), streams, has_ports=deployment.has_tunnel_ports)
-    classes = classify(deployment, costs, messages, numbers, is_known)
+    is_cached = draw_cached(deployment.upcall_ratio, len(messages.flows), streams)
+    classes = classify(deployment, costs, messages, numbers, is_known, is_cached)
     stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
     planned = make_plan(messages, classes, stations, streams)
     trace = ENGINES[scenario.engine](planned.plan)

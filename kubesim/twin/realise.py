@@ -213,7 +213,7 @@ class Twin:
         link = self._links[namespace]
         for device in namespace.devices.values():
             index = self._index(device)
-            if isinstance(device, Veth) and device.master is not None:
+            if isinstance(device, Veth) and isinstance(device.master, Bridge):
                 link.link("set", index=index, master=self._index(device.master))
                 link.brport("set", index=index, mode=int(device.is_hairpin))
             if isinstance(device, Veth) and device.is_proxy_arp:

@@ -159,10 +159,12 @@ def _multiport(_name: str, options: _Options) -> Match | None:
 
 
 def _address_type(_name: str, options: _Options) -> Match | None:
-    (option,) = options.values() if len(options) == 1 else (None,)
-    if option is None or option.name not in ("--src-type", "--dst-type"):
+    limits = [name for name in ("in", "out") if f"--limit-iface-{name}" in options]
+    types = [option for name, option in options.items() if name in ("--src-type", "--dst-type")]
+    if len(types) != 1 or len(limits) > 1:
         return None
-    return AddressType(option.name == "--src-type", option.is_inverted, option.value.upper())
+    (option,) = types
+    return AddressType(option.name == "--src-type", option.is_inverted, option.value.upper(), "".join(limits))
 
 
 def _state(name: str, options: _Options) -> Match | None:

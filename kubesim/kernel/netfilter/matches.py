@@ -152,23 +152,33 @@ class MultiPort:
 
 @dataclass(slots=True)
 class AddressType:
-    """``-m addrtype --dst-type LOCAL`` and its like; of the types only ``LOCAL`` is told from the others."""
+    """``-m addrtype --dst-type LOCAL`` and its like; of the types only ``LOCAL`` is told from the others.
+
+    ``limit`` is ``in`` or ``out`` where an address counts as local only if the device has it that the packet comes in
+    or goes out by (``--limit-iface-out``).
+    """
 
     operation: ClassVar[str] = EXTENSION
     is_source: bool = False
     is_inverted: bool = False
     types: str = "LOCAL"
+    limit: str = ""
 
     def probability(self, probe: Probe, _state: State) -> float:
         """Ask the routing table whether the address is this namespace's own."""
-        packet = probe.packet
-        is_local = probe.namespace.is_local(packet.source if self.is_source else packet.destination)
+        address = probe.packet.source if self.is_source else probe.packet.destination
+        is_local = probe.namespace.is_local(address)
+        if is_local and self.limit:
+            name = probe.in_device if self.limit == "in" else probe.out_device
+            device = probe.namespace.devices.get(name or "")
+            is_local = device is not None and address in probe.namespace.addresses_of(device)
         found = ("LOCAL" if is_local else "UNICAST") in self.types.split(",")
         return float(found is not self.is_inverted)
 
     def save(self) -> str:
         """As iptables-save prints it."""
-        return f"-m addrtype {_not(self.is_inverted)}--{'src' if self.is_source else 'dst'}-type {self.types}"
+        text = f"-m addrtype {_not(self.is_inverted)}--{'src' if self.is_source else 'dst'}-type {self.types}"
+        return f"{text} --limit-iface-{self.limit}" if self.limit else text
 
 
 @dataclass(slots=True)
