@@ -41,7 +41,7 @@ class Netperf(Predictor):
     """A run of the simulator."""
 
     by: Literal["netperf"]
-    cni: str = "calico-bgp"
+    cni: Any = "calico-bgp"
     proxy: Any = Field(default="iptables", description="none: no conntrack and no tables on the nodes")
     sender: Literal["pod", "host"] = "pod"
     receiver: Literal["pod", "service", "host", "near-pod", "near-service", "near-host"] = "pod"
@@ -62,11 +62,11 @@ class Netperf(Predictor):
     def how(self) -> str:
         """Who sends what to whom."""
         sender = "a pod" if self.sender == "pod" else "a process on a node"
-        proxy = self.proxy if isinstance(self.proxy, str) else self.proxy.get("name")
+        cni, proxy = (one if isinstance(one, str) else one.get("name") for one in (self.cni, self.proxy))
         connections = self.traffic.get("connections", 1)
         return (
             f"simulated {self.traffic['workload']} x{connections} from {sender} to {_PEERS[self.receiver]}, "
-            f"{self.cni}, proxy {proxy}"
+            f"{cni}, proxy {proxy}"
         )
 
     def predict(self, bench: Bench) -> float:

@@ -12,7 +12,7 @@ from kubesim.streams import Streams
 from tests.scenarios import simulate
 
 
-def upcalls(cni: Any, workload: str = "tcp_crr", **traffic: Any) -> pd.Series:
+def upcalls(cni: Any, *, workload: str = "tcp_crr", **traffic: Any) -> pd.Series:
     """Upcalls of each connection."""
     result = simulate(cni=cni, cluster={"services": 3}, traffic={"workload": workload, **traffic})
     hops = result.hops()
@@ -22,8 +22,7 @@ def upcalls(cni: Any, workload: str = "tcp_crr", **traffic: Any) -> pd.Series:
 @pytest.mark.parametrize("proxy", [False, True])
 def test_the_share_of_connections_is_as_set(*, proxy: bool) -> None:
     antrea = {"name": "antrea-geneve", "antrea_proxy": proxy}
-    many = {"connections": 1, "transactions": 400}
-    none, some, every = (upcalls({**antrea, "upcall_ratio": ratio}, **many) for ratio in (0, 0.2, 1))
+    none, some, every = (upcalls({**antrea, "upcall_ratio": ratio}, transactions=400) for ratio in (0, 0.2, 1))
     assert not none.any()
     assert every.nunique() == 1, "they all have the same to ask"
     assert every.iloc[0] > 10
@@ -34,7 +33,7 @@ def test_the_share_of_connections_is_as_set(*, proxy: bool) -> None:
 def test_a_flow_asks_at_its_start_only() -> None:
     """What comes again and again is cached, however long a flow lives."""
     asked = [
-        upcalls({"name": "antrea-geneve", "upcall_ratio": 1}, "udp_rr", transactions=count, clients=2).tolist()
+        upcalls({"name": "antrea-geneve", "upcall_ratio": 1}, workload="udp_rr", transactions=count, clients=2).tolist()
         for count in (20, 40)
     ]
     assert asked[0] == asked[1]
