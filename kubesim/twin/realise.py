@@ -155,12 +155,12 @@ class Twin:
         for device in namespace.devices.values():
             if isinstance(device, Loopback):
                 continue
-            name, link = device_name(device.name), self._links[namespace]
-            if self._index(device) is not None:
-                continue  # made with its peer
             if device.master is not None and not isinstance(device.master, Bridge):
                 kind = type(device.master).__name__.lower()
                 raise InputError(f"a twin has no {kind}, which {device.name} hands its packets to")
+            name, link = device_name(device.name), self._links[namespace]
+            if self._index(device) is not None:
+                continue  # made with its peer
             common = {"ifname": name, "address": device.mac, "mtu": device.mtu}
             match device:
                 case Bridge():
