@@ -93,7 +93,9 @@ class Plugin:
         self.upcall_ratio = settings.upcall_ratio if settings.mode == "fastdp" else None
         if settings.is_encrypted and settings.mode == "fastdp":
             raise InputError("cni.is_encrypted: fastdp encrypts by IPsec, which is not modelled: use mode: sleeve")
-        overhead_bytes = VXLAN_OVERHEAD_BYTES if settings.mode == "fastdp" else self._sleeve_bytes
+        overhead_bytes = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES["udp"] + self._sleeve_bytes
+        if settings.mode == "fastdp":
+            overhead_bytes = VXLAN_OVERHEAD_BYTES
         if settings.mtu + overhead_bytes > underlay_mtu:
             raise InputError(
                 f"cni.mtu: packets of {settings.mtu} bytes and {overhead_bytes} of Weave's do not fit the nodes' MTU "
@@ -102,9 +104,8 @@ class Plugin:
 
     @property
     def _sleeve_bytes(self) -> int:
-        """What sleeve puts in front of an inner IP header, with the outer IP and UDP headers."""
-        own = _ENCRYPTED_BYTES if self._settings.is_encrypted else _PLAIN_BYTES
-        return IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES["udp"] + own
+        """What sleeve puts between UDP and an inner IP header."""
+        return _ENCRYPTED_BYTES if self._settings.is_encrypted else _PLAIN_BYTES
 
     def install(self, namespace: Namespace, node: Node, nic: Nic) -> None:
         """Make the bridge and what is behind it (net/bridge.go); it has an address of its node's range."""
@@ -121,9 +122,9 @@ class Plugin:
             datapath.add_port(outlet)
             datapath.add_port(Vxlan(namespace, TUNNEL, _VXLAN_MTU, nic.addresses[0], FASTDP_PORT))
         else:
-            is_encrypted = self._settings.is_encrypted
-            own = _ENCRYPTED_BYTES if is_encrypted else _PLAIN_BYTES
-            PacketRelay(namespace, outlet, nic.addresses[0], SLEEVE_PORT, own, router, is_encrypted=is_encrypted)
+            header_bytes, is_encrypted = self._sleeve_bytes, self._settings.is_encrypted
+            address = nic.addresses[0]
+            PacketRelay(namespace, outlet, address, SLEEVE_PORT, header_bytes, router, is_encrypted=is_encrypted)
         bridge.add_port(port)
         for table, (chains, lines) in _RULES.items():
             append_rules(namespace, table, chains, [line.format(range=self._network) for line in lines])

@@ -3,8 +3,8 @@
 The program, ovs-vswitchd or another, is asked about a packet that nothing cached fits (an *upcall*). Its answer is a
 *megaflow*: what it looked at of the packet, and what to do. Later packets that are alike in what was looked at find it
 in the kernel, so that most first packets of connections find what others have left there: 97.7 % of all packets did in
-data centres (Pfaff et al., The Design and Implementation of Open vSwitch, NSDI 2015, section 7.1). A megaflow that
-nothing has used for 10 s goes away (``max-idle``, ovs-vswitchd.conf.db).
+data centres (Pfaff et al., The Design and Implementation of Open vSwitch, NSDI 2015). A megaflow that nothing has used
+for 10 s goes away (``max-idle``, ovs-vswitchd.conf.db).
 """
 
 from __future__ import annotations
