@@ -79,7 +79,7 @@ _RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 class Settings(BaseModel):
     """Settings of Antrea's agent, and how often its caches are missed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     port: int = Field(default=GENEVE_PORT, ge=1, le=65535, description="UDP port of the tunnel (tunnelPort)")
     option_bytes: int = Field(

@@ -68,7 +68,7 @@ _RULES = {
 class Settings(BaseModel):
     """Settings of Weave, and how often its caches are missed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     mode: Literal["fastdp", "sleeve"] = Field(
         default="fastdp", description="who carries frames: Open vSwitch and VXLAN, or Weave's own process"

@@ -274,7 +274,9 @@ class _Classifier:
         path = self._walk_opening(flow)
         if flow.is_cached:
             self._deployment.forget_connections(keeps_megaflows=True)
-            path = self._walk_opening(flow)
+            first = path.decision
+            is_scheduled = first is not None and first.schedule is not None
+            path = self._walk_opening(flow, (first.destination, first.port) if first and is_scheduled else None)
         if self._deployment.upcall_ratio is not None:
             self._deployment.forget_connections()
         decision = path.decision
@@ -291,11 +293,11 @@ class _Classifier:
             choices.learn(decision.interval or (0.0, 1.0), server)
         return server
 
-    def _walk_opening(self, flow: _Flow) -> Path:
-        """Send a first packet, no further than to where its server is chosen."""
+    def _walk_opening(self, flow: _Flow, server: tuple[str, int] | None = None) -> Path:
+        """Send a first packet, no further than to where its server is chosen, if a scheduler has not chosen it yet."""
         kind = next(kind for _, kind in self._kinds if kind.is_opening)
         packet = self._packet(flow, kind, str(flow.service.cluster_ip), flow.port.port)
-        return self._send(flow.client, packet, kind, Chance(flow.number), stop_at_decision=True)
+        return self._send(flow.client, packet, kind, Chance(flow.number, server), stop_at_decision=True)
 
     def _route(self, flow: _Flow, server: _Server) -> int:
         """The route between a flow's ends, walked if it is new."""
