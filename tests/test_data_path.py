@@ -129,7 +129,7 @@ def test_walks_do_not_remember_each_other(cni: str, proxy: str) -> None:
     assert first.hops == anew.hops
     assert first.rules_tested == anew.rules_tested
     if proxy != "none":
-        assert sum(again.rules_tested.values()) < sum(first.rules_tested.values())
+        assert len(again.hops) < len(first.hops), "conntrack knows the connection"
 
 
 @pytest.mark.parametrize(("cni", "proxy"), [pair for pair in PAIRS if not proxy_class(pair[1]).is_headless])

@@ -49,6 +49,14 @@ class Settles(Protocol):
         """Bring a node's root namespace to where it is left in peace."""
 
 
+@runtime_checkable
+class CachesMegaflows(Protocol):
+    """A plugin that has Open vSwitch carry packets."""
+
+    upcall_ratio: float | None
+    """Share of connections that find no megaflows and go to user space; None where it uses something else."""
+
+
 def cni_names() -> list[str]:
     """Names of all CNI plugins."""
     return plugins.plugin_names(sys.modules[__name__])

@@ -230,4 +230,4 @@ class Datapath:
         """Send a packet to another node through the tunnel (``encap_and_redirect_with_nodeid``)."""
         walk.pay("bpf_tunnel_key", at=overlay.name)
         walk.pay("bpf_redirect", at=overlay.name)
-        overlay.encapsulate(walk, packet, node)
+        overlay.send_to(walk, packet, node)

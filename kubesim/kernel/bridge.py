@@ -9,6 +9,7 @@ from kubesim.kernel.device import Device
 from kubesim.kernel.netfilter.hooks import Hook
 
 if TYPE_CHECKING:
+    from kubesim.kernel.device import Switch
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.veth import Veth
@@ -28,19 +29,20 @@ class Bridge(Device):
         super().__init__(namespace, name, mtu)
         self.ports: dict[str, Veth] = {}
         self.forwarding_database: dict[str, Veth] = {}
+        self._links: list[tuple[Veth, Switch]] = []
 
     def add_port(self, port: Veth) -> None:
-        """Make a device a port; the address of who is behind it is learnt at once."""
+        """Make a device a port; the address of who is behind it is learnt at once, unless that is another switch."""
         port.master = self
         self.ports[port.name] = port
-        if port.peer is not None:
+        if port.peer is not None and port.peer.master is not None:
+            self._links.append((port, port.peer.master))
+        elif port.peer is not None:
             self.forwarding_database[port.peer.mac] = port
 
     def answer(self, address: str) -> str | None:
         """Ask all ports, and the host, who has an address (ARP)."""
-        if self.namespace.is_local(address):
-            return self.mac
-        return self.namespace.neighbours.get((self.name, address))
+        return self.mac if self.namespace.is_local(address) else self.resolve(address)
 
     def receive_from(self, port: Device, walk: Walk, packet: Packet) -> None:
         """Take a frame from a port (``br_handle_frame``)."""
@@ -71,8 +73,16 @@ class Bridge(Device):
             out.transmit(walk, packet)
 
     def resolve(self, address: str) -> str | None:
-        """The host asks on its own bridge."""
-        return self.namespace.neighbours.get((self.name, address))
+        """The host asks on its own bridge, and on the switches it is joined to; from an answer the bridge learns."""
+        known = super().resolve(address)
+        if known is not None:
+            return known
+        for port, switch in self._links:
+            mac = switch.answer(address)
+            if mac is not None:
+                self.forwarding_database[mac] = port
+                return mac
+        return None
 
     def _follow_translation(self, walk: Walk, packet: Packet) -> None:
         """Readdress the frame after DNAT: to the new destination if it is on this bridge, else up to the host."""

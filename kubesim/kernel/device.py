@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kubesim.kernel import ip
 from kubesim.kernel.address import mac_address
@@ -10,10 +10,19 @@ from kubesim.kernel.bpf.program import Verdict
 
 if TYPE_CHECKING:
     from kubesim.kernel.bpf.program import Program
-    from kubesim.kernel.bridge import Bridge
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
+
+
+class Switch(Protocol):
+    """What devices can be ports of: it takes what they receive in IP's place (``rx_handler``)."""
+
+    def receive_from(self, port: Device, walk: Walk, packet: Packet) -> None:
+        """Take a frame from a port."""
+
+    def answer(self, address: str) -> str | None:
+        """Who behind the other ports has an address (ARP); the link-layer address, or None if nobody answers."""
 
 
 class Device:
@@ -34,7 +43,7 @@ class Device:
         self.name = name
         self.mtu = mtu
         self.mac = mac_address(namespace.host.name, namespace.name, name)
-        self.master: Bridge | None = None
+        self.master: Switch | None = None
         self.addresses: list[str] = []
         self.ingress_program: Program | None = None
         self.egress_program: Program | None = None
@@ -50,7 +59,7 @@ class Device:
         walk.drop(f"{self.name} of {self.namespace.name} does not send packets")
 
     def receive(self, walk: Walk, packet: Packet) -> None:
-        """Hand a packet that came in up: to a program, to the bridge the device is a port of, or to IP."""
+        """Hand a packet that came in up: to a program, to the switch the device is a port of, or to IP."""
         if self.ingress_program is not None and self.ingress_program(walk, packet, self) is Verdict.TAKEN:
             return
         if self.master is not None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.netfilter.iptables import Table
     from kubesim.kernel.netfilter.nat import Nat
     from kubesim.kernel.netfilter.nftables import NftTable
+    from kubesim.kernel.openvswitch import Datapath
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.relay import Relay
     from kubesim.kernel.walk import Walk
@@ -47,10 +48,10 @@ class Host:
         self.namespaces[name] = namespace
         return namespace
 
-    def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
+    def forget_connections(self, *, keeps_tunnels: bool = False, keeps_megaflows: bool = False) -> None:
         """Flush the tables of connections, of conntrack, IPVS, relays and programs; who is served by whom stays known.
 
-        What conntrack knows of flows between tunnel endpoints may stay.
+        What conntrack knows of flows between tunnel endpoints may stay, and what Open vSwitch has cached.
         """
         for namespace in self.namespaces.values():
             if namespace.conntrack is not None:
@@ -59,6 +60,8 @@ class Host:
                 namespace.ipvs.connections.flush()
             if namespace.relay is not None:
                 namespace.relay.forget()
+            if namespace.datapath is not None:
+                namespace.datapath.flush(keeps_megaflows=keeps_megaflows)
         if self.bpf is not None:
             self.bpf.flush()
 
@@ -90,6 +93,7 @@ class Namespace:
         self.ipvs: Ipvs | None = None
         self.relay: Relay | None = None
         self.sockets: dict[tuple[str, str, int], set[tuple[str, int]]] = {}
+        self.datapath: Datapath | None = None
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
         self.one_flow_tunnels: set[tuple[str, int]] = set()
         self.is_forwarding = False

@@ -9,7 +9,7 @@ import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kubesim.cni import Settles
+from kubesim.cni import CachesMegaflows, Settles
 from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.namespace import Host, Namespace
@@ -113,10 +113,15 @@ class Deployment:
         if pod is not None:
             self.namespace(pod)
 
-    def forget_connections(self, *, keeps_tunnels: bool = False) -> None:
-        """Flush what remembers connections on all nodes; what conntrack knows of tunnels may stay."""
+    def forget_connections(self, *, keeps_tunnels: bool = False, keeps_megaflows: bool = False) -> None:
+        """Flush what remembers connections on all nodes; what conntrack knows of tunnels, and megaflows, may stay."""
         for host in self._hosts.values():
-            host.forget_connections(keeps_tunnels=keeps_tunnels)
+            host.forget_connections(keeps_tunnels=keeps_tunnels, keeps_megaflows=keeps_megaflows)
+
+    @property
+    def upcall_ratio(self) -> float | None:
+        """Share of connections that Open vSwitch has no megaflows for; None where there is no Open vSwitch."""
+        return self.cni.upcall_ratio if isinstance(self.cni, CachesMegaflows) else None
 
     @property
     def has_one_flow_tunnels(self) -> bool:

@@ -55,6 +55,8 @@ class RouteKey:
     entry
         Where the server is chosen on another machine than the client's: which destination it is, and by which machines
         the connection comes there.
+    is_cached
+        Whether Open vSwitch has megaflows from another connection.
     """
 
     client: Place
@@ -62,7 +64,8 @@ class RouteKey:
     is_same_pod: bool
     is_virtual: bool
     is_tunnel_known: bool
-    entry: tuple[int, tuple[str, ...]] | None = None
+    entry: tuple[int, tuple[str, ...]] | None
+    is_cached: bool
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def classify(
     messages: Messages,
     numbers: npt.NDArray[np.float64],
     is_tunnel_known: npt.NDArray[np.bool_],
+    is_cached: npt.NDArray[np.bool_],
 ) -> FlowClasses:
     """Find each flow's endpoint, and walk what has not been walked yet.
 
@@ -143,8 +147,10 @@ def classify(
         A random number in [0, 1) for each flow: its luck in the choice of an endpoint.
     is_tunnel_known : array of bool, shape (f,)
         Whether conntrack knows the source port that a tunnel gives to the flow from another connection.
+    is_cached : array of bool, shape (f,)
+        Whether Open vSwitch has the megaflows that the flow needs from another connection.
     """
-    return _Classifier(deployment, costs, messages).run(numbers, is_tunnel_known)
+    return _Classifier(deployment, costs, messages).run(numbers, is_tunnel_known, is_cached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +209,7 @@ class _Flow:
     source_port: int
     number: float
     is_tunnel_known: bool
+    is_cached: bool
 
 
 class _Classifier:
@@ -212,19 +219,25 @@ class _Classifier:
         self._deployment = deployment
         self._costs = costs
         self._messages = messages
-        self._choices: dict[tuple[Place | str, int], _Choices] = {}
+        self._choices: dict[tuple[Place | str, int, bool], _Choices] = {}
         self._sticky_services: set[int] = set()
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
         self._route_list: list[Route] = []
         self._servers: dict[str, int] = {}
         self._kinds = [(int(kind), messages.kinds[kind]) for kind in np.unique(messages.script.kind)]
+        self._repeated = frozenset[int]() if deployment.upcall_ratio is None else _repeated_kinds(messages)
 
-    def run(self, numbers: npt.NDArray[np.float64], is_tunnel_known: npt.NDArray[np.bool_]) -> FlowClasses:
+    def run(
+        self,
+        numbers: npt.NDArray[np.float64],
+        is_tunnel_known: npt.NDArray[np.bool_],
+        is_cached: npt.NDArray[np.bool_],
+    ) -> FlowClasses:
         """Classify all flows, in order."""
         flows = self._messages.flows
         table = np.zeros((len(flows), 3), np.int64)
-        columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known)
+        columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known, is_cached)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for row, (client, service, *rest) in enumerate(rows):
             destination = self._messages.services[service]
@@ -240,7 +253,7 @@ class _Classifier:
             place: Place | str = _place(flow.client)
             if flow.service_index in self._sticky_services:
                 place = flow.client.full_name
-            choices = self._choices.setdefault((place, flow.service_index), _Choices())
+            choices = self._choices.setdefault((place, flow.service_index, flow.is_cached), _Choices())
             found = choices.find(flow.number, flow.client.address, flow.source_port)
             server = found or self._open(flow, choices)
         if isinstance(server, Path):
@@ -272,12 +285,16 @@ class _Classifier:
         What a client's own machine does up to that choice is the opening, the same whichever server is chosen. Where
         the choice is made elsewhere, all is of the route.
         """
-        kind = next(kind for _, kind in self._kinds if kind.is_opening)
         is_here = flow.destination.through is Through.CLUSTER_IP
-        packet = self._packet(flow, kind, *self._called(flow))
-        path = self._send(flow.client, packet, kind, Chance(flow.number), stop_at_decision=is_here)
+        path = self._walk_opening(flow, stop_at_decision=is_here)
+        if flow.is_cached:
+            self._deployment.forget_connections(keeps_megaflows=True)
+            first = path.decision
+            is_scheduled = first is not None and first.schedule is not None
+            chosen = (first.destination, first.port) if first and is_scheduled else None
+            path = self._walk_opening(flow, chosen, stop_at_decision=is_here)
         decision = path.decision
-        if not is_here:
+        if not is_here or self._deployment.upcall_ratio is not None:
             self._deployment.forget_connections()
         if decision is None:
             ended = _without_server(path, self._called(flow))
@@ -299,22 +316,30 @@ class _Classifier:
         assert called is not None  # noqa: S101 - asked only where there is one
         return called
 
+    def _walk_opening(self, flow: _Flow, server: tuple[str, int] | None = None, *, stop_at_decision: bool) -> Path:
+        """Send a first packet; a scheduler may have chosen its server already."""
+        kind = next(kind for _, kind in self._kinds if kind.is_opening)
+        packet = self._packet(flow, kind, *self._called(flow))
+        chance = Chance(flow.number, server)
+        return self._send(flow.client, packet, kind, chance, stop_at_decision=stop_at_decision)
+
     def _route(self, flow: _Flow, server: _Server) -> int:
         """The route between a flow's ends, walked if it is new."""
         deployment = self._deployment
         pod = deployment.cluster.pod_at(server.address)
         machine = deployment.machine_at(server.address)
-        key: object = (server.address, flow.is_tunnel_known, server.entry)
+        known = flow.is_tunnel_known, flow.is_cached
+        key: object = (server.address, known, server.entry)
         if pod is not None or machine is not None:
             place = _place(pod) if pod is not None else Place(str(machine), is_host_network=True)
-            is_virtual, is_known = self._is_virtual(flow), flow.is_tunnel_known
-            key = RouteKey(_place(flow.client), place, pod == flow.client, is_virtual, is_known, server.entry)
+            way = self._is_virtual(flow), flow.is_tunnel_known, server.entry, flow.is_cached
+            key = RouteKey(_place(flow.client), place, pod == flow.client, *way)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             self._deployment.forget_connections()
             route = self._walk(flow, server)
-            if flow.is_tunnel_known:
-                self._deployment.forget_connections(keeps_tunnels=True)
+            if any(known):
+                self._deployment.forget_connections(keeps_tunnels=known[0], keeps_megaflows=known[1])
                 route = self._walk(flow, server)
             self._deployment.forget_connections()
             self._route_list.append(route)
@@ -329,12 +354,15 @@ class _Classifier:
         route: Route = {}
         for number, kind in self._kinds:
             if kind.part is not Part.ARRIVAL or path is None:
-                if kind.is_request:
-                    packet = self._packet(flow, kind, *virtual)
-                    path = self._send(flow.client, packet, kind, Chance(luck.number, luck.server))
-                else:
-                    assert opening is not None  # noqa: S101 - a reply follows what it answers
-                    path = self._reply(server, kind, opening)
+                # What a flow sends again and again is in Open vSwitch's cache after the first time.
+                for _ in range(2 if number in self._repeated else 1):
+                    if kind.is_request:
+                        packet = self._packet(flow, kind, *virtual)
+                        path = self._send(flow.client, packet, kind, Chance(luck.number, luck.server))
+                    else:
+                        assert opening is not None  # noqa: S101 - a reply follows what it answers
+                        path = self._reply(server, kind, opening)
+                assert path is not None  # noqa: S101 - sent at least once
             is_split = kind.is_opening and path.decision is not None and server.entry is None
             before = path.decision.hops_before if is_split and path.decision is not None else 0
             route[number] = KindPath(priced(path.hops, self._costs)[before:], path.reason, path.queue_hash)
@@ -402,6 +430,13 @@ def _without_server(path: Path, called: tuple[str, int]) -> Path:
         return path
     address, port = called
     return replace(path, reason=f"connection refused by {path.delivered_to}: nothing listens on {address}:{port}")
+
+
+def _repeated_kinds(messages: Messages) -> frozenset[int]:
+    """Numbers of the kinds of which a flow has more than one message."""
+    pairs = messages.flow * len(messages.kinds) + messages.script.kind
+    distinct, counts = np.unique(pairs, return_counts=True)
+    return frozenset((distinct[counts > 1] % len(messages.kinds)).tolist())
 
 
 def _place(pod: Pod) -> Place:

@@ -20,6 +20,7 @@ from kubesim.kernel.nic import Nic, Offloads
 from kubesim.proxy import proxy_class
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
+from kubesim.scenario.megaflows import draw_cached
 from kubesim.scenario.planning import make_plan, notice_of_refusal
 from kubesim.scenario.result import Result
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
@@ -68,7 +69,8 @@ def _run(scenario: Scenario) -> Result:
     numbers = streams.generator("endpoint of each flow").random(len(messages.flows))
     background_per_s = scenario.cluster.background_connections_per_s
     is_known = draw_known(background_per_s, len(messages.flows), streams, is_one_flow=deployment.has_one_flow_tunnels)
-    classes = classify(deployment, costs, messages, numbers, is_known)
+    is_cached = draw_cached(deployment.upcall_ratio, len(messages.flows), streams)
+    classes = classify(deployment, costs, messages, numbers, is_known, is_cached)
     stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
     planned = make_plan(messages, classes, stations, streams)
     trace = ENGINES[scenario.engine](planned.plan)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SOURCE_PORT = 40_000
 DEFAULT_PORT = 80
 DEFAULT_BYTES = 64
+_MOST = 0.5
 PROTOCOLS = ("tcp", "udp")
 _WOKEN = (Role.SOFTIRQ, Role.DAEMON, Role.WORKER, Role.PEER, Role.RECEIVE)
 
@@ -235,6 +236,17 @@ class _Tracer:
         protocol = protocol or own_protocol or "tcp"
         if protocol not in PROTOCOLS:
             raise InputError(f"protocol: only {' and '.join(PROTOCOLS)} can be traced, not {protocol!r}")
+        found = self._converse(client_address, client_name, address, port, protocol)
+        if deployment.upcall_ratio is not None and deployment.upcall_ratio < _MOST:
+            # Most connections find what others have left in Open vSwitch's cache.
+            deployment.forget_connections(keeps_megaflows=True)
+            found = self._converse(client_address, client_name, address, port, protocol)
+        return tuple(found)
+
+    def _converse(
+        self, client_address: str, client_name: str, address: str, port: int, protocol: str
+    ) -> list[TracedPacket]:
+        """Open a connection and use it, as far as it comes."""
         found: list[TracedPacket] = []
         for kinds in (KINDS[:2], KINDS[2:]):
             request = Packet(client_address, address, protocol, SOURCE_PORT, port, self._payload_bytes)
@@ -250,7 +262,7 @@ class _Tracer:
                 break
             if answer.path.packet.destination == client_address:
                 found[-1] = replace(answer, delivered_to=client_name)  # its port on a host says nothing of the pod
-        return tuple(found)
+        return found
 
     def _source(self, source: str) -> tuple[str, str]:
         """The address of the sender, and its name."""

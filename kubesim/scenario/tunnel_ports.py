@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kubesim.kernel.netfilter.conntrack import UDP_TIMEOUT_S
-from kubesim.kernel.vxlan import SOURCE_PORTS
+from kubesim.kernel.udp_tunnel import SOURCE_PORTS
 from kubesim.units import NS_PER_S
 
 if TYPE_CHECKING:

@@ -156,6 +156,9 @@ class Twin:
         for device in namespace.devices.values():
             if isinstance(device, Loopback):
                 continue
+            if device.master is not None and not isinstance(device.master, Bridge):
+                kind = type(device.master).__name__.lower()
+                raise InputError(f"a twin has no {kind}, which {device.name} hands its packets to")
             name, link = device_name(device.name), self._links[namespace]
             if self._index(device) is not None:
                 continue  # made with its peer
@@ -214,7 +217,7 @@ class Twin:
         link = self._links[namespace]
         for device in namespace.devices.values():
             index = self._index(device)
-            if isinstance(device, Veth) and device.master is not None:
+            if isinstance(device, Veth) and isinstance(device.master, Bridge):
                 link.link("set", index=index, master=self._index(device.master))
                 link.brport("set", index=index, mode=int(device.is_hairpin))
             if isinstance(device, Veth) and device.is_proxy_arp:

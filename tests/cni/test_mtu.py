@@ -10,6 +10,7 @@ from tests.clusters import deploy, operations, send, sized_cluster
 from tests.scenarios import CNIS, scenario, simulate
 
 OUTER_BYTES = {
+    "antrea-geneve": 50,
     "calico-bgp": 0,
     "calico-ipip": 20,
     "calico-vxlan": 50,
@@ -18,16 +19,17 @@ OUTER_BYTES = {
     "flannel-udp": 28,
     "flannel-vxlan": 50,
     "flannel-wireguard": 60,
+    "weave": 50,
 }
 """What is put around an IP packet between nodes: IP 20; IP 20, UDP 8, VXLAN 8 and Ethernet 14."""
 
-SPARED_BYTES = {"flannel-wireguard": 20}
-"""What the pods' MTU leaves free besides: room for an outer header of IPv6."""
+SPARED_BYTES = {"flannel-wireguard": 20, "weave": 74}
+"""What the pods' MTU leaves free besides: room for an outer header of IPv6; for encryption."""
 
 PADDING_BYTES = {"flannel-wireguard": 12}
 """What a packet of 1028 bytes is padded with, to a multiple of 16."""
 
-CUT_OUTSIDE = {"calico-vxlan", "cilium", "flannel-udp", "flannel-vxlan", "flannel-wireguard"}
+CUT_OUTSIDE = {"antrea-geneve", "calico-vxlan", "cilium", "flannel-udp", "flannel-vxlan", "flannel-wireguard"}
 """Tunnels whose outer header has no DF, so that a packet which is too long for the network goes in two frames."""
 
 

@@ -95,6 +95,7 @@ COMMIT
         "-A X -m mark --mark 0x5 -j MARK --set-xmark 0x7/0xffffffff",
         "-A X -m set ! --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT",
         "-A X -m physdev ! --physdev-is-in -m addrtype ! --src-type LOCAL -j ACCEPT",
+        "-A X -o gw0 -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL -j MASQUERADE",
         "-A X -p tcp -j DNAT --to-destination 1.2.3.4-1.2.3.9:80-90 --random",
         "-A X -p tcp -j MASQUERADE --to-ports 1024-2000 --random-fully",
         "-A X -p tcp -j REJECT --reject-with tcp-reset",

@@ -11,7 +11,7 @@ from shutil import which
 import numpy as np
 import pytest
 
-from kubesim.kernel.vxlan import SOURCE_PORTS
+from kubesim.kernel.udp_tunnel import SOURCE_PORTS
 from kubesim.scenario.tunnel_ports import draw_known, known_ratio
 from kubesim.streams import Streams
 from tests.scenarios import simulate

@@ -90,7 +90,7 @@ def is_own(namespace: str) -> bool:
 
 
 def scenario(
-    cni: str,
+    cni: Any,
     proxy: Any,
     endpoints: int = 3,
     nodes: tuple[str, ...] = ("node-1", "node-2"),
@@ -326,6 +326,19 @@ def test_segments_and_datagrams_arrive(workload: str) -> None:
     found = compare(scenario("flannel-vxlan", "iptables", workload=workload), ["first", "last"], [64, 1372])
     assert len({(one.way.service, one.way.payload_bytes, one.way.is_new) for one in found}) == 8
     assert all(one.timing.samples >= 20 for one in found)
+
+
+@pytest.mark.parametrize(
+    ("cni", "what"),
+    [
+        ("antrea-geneve", "no internalport device, such as antrea-gw0"),
+        ("weave", "no datapath, which vethwe-datapath hands its packets to"),
+        ({"name": "weave", "mode": "sleeve"}, "no packetrelay, which vethwe-pcap hands its packets to"),
+    ],
+)
+def test_what_only_user_space_can_do_is_refused(cni: Any, what: str) -> None:
+    with pytest.raises(InputError, match=f"^a twin has {what}$"):
+        compare(scenario(cni, "none"), ["first"], [64])
 
 
 def test_a_client_that_serves_itself_is_refused() -> None:
