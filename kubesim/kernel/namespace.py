@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.netfilter.iptables import Table
     from kubesim.kernel.netfilter.nat import Nat
     from kubesim.kernel.netfilter.nftables import NftTable
+    from kubesim.kernel.netfilter.recent import RecentClients
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.walk import Walk
 
@@ -79,7 +80,7 @@ class Namespace:
         self.tables: dict[str, Table] = {}
         self.nft_tables: list[NftTable] = []
         self.ipsets: dict[str, IpSet] = {}
-        self.recent_clients: dict[str, set[str]] = {}
+        self.recent_clients: dict[str, RecentClients] = {}
         self.ipvs: Ipvs | None = None
         self.encapsulation_sockets: dict[tuple[str, int], Callable[[Walk, Packet], None]] = {}
         self.is_forwarding = False

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kubesim.kernel import socket
+from kubesim.kernel.netfilter import recent
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
 from kubesim.scenario.visits import PricedHop, priced
@@ -205,6 +206,7 @@ class _Classifier:
         self._messages = messages
         self._choices: dict[tuple[Place | str, int], _Choices] = {}
         self._sticky_services: set[int] = set()
+        self._forgets_clients = len(messages.clients) > recent.PLACES
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
         self._route_list: list[Route] = []
@@ -271,7 +273,7 @@ class _Classifier:
             choices.schedule, choices.scheduled_opening = decision.schedule, opening
         elif decision.is_sticky and flow.service_index not in self._sticky_services:
             self._sticky_services.add(flow.service_index)
-        elif not decision.is_sticky or decision.interval == (0.0, 1.0):
+        elif not decision.is_sticky or (decision.interval == (0.0, 1.0) and not self._forgets_clients):
             choices.learn(decision.interval or (0.0, 1.0), server)
         return server
 
