@@ -79,6 +79,12 @@ class Tables:
         refuse("tables.held", self.held < 0, "fewer than 0 places cannot be taken", "table")
         refuse("tables.table", (self.table < 0) | (self.table >= len(self.capacity)), "there is no such table", "entry")
 
+    def of_packets(self, packet: Int64Array) -> Tables:
+        """The same for some of the packets, in this order, shape (m,)."""
+        return Tables(
+            self.capacity, self.held, self.table, self.entry[packet], self.keep_ns[packet], self.refused_ns[packet]
+        )
+
     def check(self, station: Int64Array) -> None:
         """See that they fit the stations of a plan, shape (n, visits).
 

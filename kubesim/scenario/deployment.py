@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node, Pod
     from kubesim.cni import CniPlugin
     from kubesim.proxy import ServiceProxy
+    from kubesim.scenario.conntrack_tables import TableSize
 
 
 class Deployment:
@@ -41,6 +42,8 @@ class Deployment:
         Whether cards cut packets inside tunnels.
     background_connections
         Connections that each node's IPVS table holds besides those that are simulated.
+    conntrack
+        Size of each node's conntrack table; None for one in which there is always a place.
     card
         What nodes are joined by.
     """
@@ -55,6 +58,7 @@ class Deployment:
         *,
         has_tunnel_offload: bool = True,
         background_connections: int = 0,
+        conntrack: TableSize | None = None,
         card: type[Nic] = Nic,
     ) -> None:
         self.cluster = cluster
@@ -64,6 +68,7 @@ class Deployment:
         self._mtu = mtu
         self._has_tunnel_offload = has_tunnel_offload
         self._background_connections = background_connections
+        self._conntrack = conntrack
         self._card = card
         self._hosts: dict[str, Host] = {}
         self._nodes_by_address = {node.address: node for node in cluster.nodes}
@@ -162,3 +167,5 @@ class Deployment:
         self.proxy.install(host.root, node)
         if host.root.ipvs is not None:
             host.root.ipvs.connections.others = self._background_connections
+        if host.root.conntrack is not None and self._conntrack is not None:
+            host.root.conntrack.limit, host.root.conntrack.others = self._conntrack

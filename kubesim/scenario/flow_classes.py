@@ -18,7 +18,7 @@ from kubesim.kernel import socket
 from kubesim.kernel.netfilter import recent
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
-from kubesim.scenario.visits import PricedHop, priced
+from kubesim.scenario.visits import Lookup, PricedHop, first_lookup, priced
 from kubesim.workload import MessageKind, Messages, Part, Through
 
 if TYPE_CHECKING:
@@ -92,11 +92,12 @@ class Opening:
     hops: tuple[PricedHop, ...]
     mean_ns: int
     deviation_ns: float
+    lookup: Lookup | None
 
     @classmethod
     def of(cls, hops: tuple[PricedHop, ...]) -> Opening:
         """Add up its hops."""
-        return cls(hops, sum(hop.cost_ns for hop in hops), sum(hop.deviation_ns for hop in hops))
+        return cls(hops, sum(hop.cost_ns for hop in hops), sum(hop.deviation_ns for hop in hops), first_lookup(hops))
 
 
 @dataclass

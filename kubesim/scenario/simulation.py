@@ -19,6 +19,7 @@ from kubesim.files import read_text
 from kubesim.kernel.nic import Nic
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.proxy import proxy_class
+from kubesim.scenario.conntrack_tables import ConntrackLimits, table_size
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
 from kubesim.scenario.planning import make_plan, notice_of_refusal
@@ -71,7 +72,10 @@ def _run(scenario: Scenario) -> Result:
     is_known = draw_known(background_per_s, len(messages.flows), streams, has_ports=deployment.has_tunnel_ports)
     classes = classify(deployment, costs, messages, numbers, is_known)
     stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
-    planned = make_plan(messages, classes, stations, streams)
+    limits = None
+    if scenario.conntrack is not None:
+        limits = ConntrackLimits.of(scenario.conntrack, scenario.hardware.cores, costs)
+    planned = make_plan(messages, classes, stations, streams, limits)
     trace = ENGINES[scenario.engine](planned.plan)
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
     notices = (*deployment.notices, reuse, notice_of_refusal(len(messages.flows), planned))
@@ -116,6 +120,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         hardware.mtu,
         has_tunnel_offload=hardware.has_tunnel_offload,
         background_connections=scenario.cluster.background_connections,
+        conntrack=None if scenario.conntrack is None else table_size(scenario.conntrack, hardware.cores),
         card=card,
     )
 
