@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kubesim.cost import CostSet
     from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.scenario.visits import Visit
-    from kubesim.workload import Messages
+    from kubesim.workload import MessageKind, Messages
 
 _LEAST_ENTRIES, _ENTRIES_PER_CORE = 131_072, 32_768
 _SMALLEST_TABLE = 64  # what one connection needs on its way must fit in any table
@@ -161,7 +161,7 @@ class TablePlanner:
         host = np.full(service_ns.shape, -1, np.int64)
         until_ns = np.zeros(service_ns.shape)
         for key, rows in groups:
-            self._add_way(ways.get(key, ()), self._opening_of(key[1], rows), rows, host, until_ns)
+            self._add_way(ways.get(key, ()), self._messages.kinds[key[1]], rows, host, until_ns)
         rows, columns = np.nonzero(host >= 0)
         keys = self._messages.flow[rows] * max(1, len(self._hosts)) + host[rows, columns]
         distinct, number = np.unique(keys, return_inverse=True)
@@ -182,30 +182,27 @@ class TablePlanner:
     def _host(self, name: str) -> int:
         return self._hosts.setdefault(name, len(self._hosts))
 
-    def _opening_of(self, kind: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-        """The opening of each of some messages of a kind, None where these do not open connections."""
-        if not self._messages.kinds[kind].opens_here:
-            return None
-        return self._classes.opening[self._messages.flow[rows]]
-
     def _add_way(
         self,
         way: Sequence[Visit],
-        opening: npt.NDArray[np.int64] | None,
+        kind: MessageKind,
         rows: npt.NDArray[np.int64],
         host: npt.NDArray[np.int64],
         until_ns: npt.NDArray[np.float64],
     ) -> None:
         """Note at which visits packets of one way need an entry: each time conntrack is the first on its host to look.
 
-        A first packet's opening is part of its first visit.
+        What the application computes, and a first packet's opening, are parts of the first visit.
         """
+        if not way:
+            return
         seen: set[int] = set()
-        before_ns = np.zeros(len(rows), np.int64)
-        if opening is not None and way:
-            before_ns = self._opening_mean_ns[opening]
-            host[rows, 0], until_ns[rows, 0] = self._opening_host[opening], self._opening_ns[opening]
+        before_ns = np.full(len(rows), kind.work_ns, np.int64)
+        if kind.opens_here:
+            opening = self._classes.opening[self._messages.flow[rows]]
+            host[rows, 0], until_ns[rows, 0] = self._opening_host[opening], before_ns + self._opening_ns[opening]
             seen = set(np.unique(self._opening_host[opening]).tolist())
+            before_ns += self._opening_mean_ns[opening]
         for column, visit in enumerate(way):
             if visit.lookup_ns is not None and self._host(visit.host) not in seen:
                 seen.add(self._host(visit.host))
