@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from kubesim.scenario import Result
+from kubesim.scenario import Result, save_result
 from kubesim.scenario.conntrack_tables import ConntrackSpec, TableSize, table_size
 from tests.scenarios import scenario, simulate
 
@@ -161,6 +163,14 @@ def test_without_conntrack_nothing_fills() -> None:
     assert result.planned.table_hosts == ()
     assert result.summary["conntrack_highest_entries"] == 0
     assert result.summary["lost_transactions"] == 0
+
+
+@pytest.mark.parametrize("proxy", ["iptables", "none"])
+def test_how_full_tables_were_is_kept(proxy: str, tmp_path: Path) -> None:
+    result = simulate(cni="calico-bgp", proxy=proxy, conntrack={})
+    save_result(result, tmp_path / "run")
+    kept = pd.read_parquet(tmp_path / "run" / "conntrack.parquet")
+    assert kept["highest_entries"].tolist() == ([] if proxy == "none" else [1, 1])
 
 
 def test_a_run_with_tables_is_the_same_again() -> None:
