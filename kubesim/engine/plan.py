@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kubesim.engine.integers import Int64Array, read_only, refuse
+from kubesim.engine.tables import Tables
 from kubesim.errors import PlanError
-
-Int64Array = npt.NDArray[np.int64]
 
 UNLIMITED = -1
 """A capacity that never refuses a packet."""
@@ -50,6 +50,8 @@ class Plan:
         time-out.
     wake_ns : array of int64, shape (s,), optional
         What a server that has been idle for at least 1 ns needs to wake up before it serves; 0 by default.
+    tables : Tables, optional
+        Tables that packets need entries in; none by default.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class Plan:
     think_ns: Int64Array
     timeout_ns: Int64Array
     wake_ns: Int64Array
+    tables: Tables | None
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Plan:
         think_ns: npt.ArrayLike | None = None,
         timeout_ns: npt.ArrayLike | None = None,
         wake_ns: npt.ArrayLike | None = None,
+        tables: Tables | None = None,
     ) -> None:
         self._set("release_ns", release_ns, dimensions=1)
         self._set("station", station, dimensions=2)
@@ -93,6 +97,9 @@ class Plan:
         self._check_stations()
         self._check_packets()
         self._check_releases()
+        object.__setattr__(self, "tables", tables)
+        if tables is not None:
+            tables.check(self.station)
 
     @property
     def packets(self) -> int:
@@ -114,21 +121,7 @@ class Plan:
         return np.asarray(np.count_nonzero(self.station >= 0, axis=1), np.int64)
 
     def _set(self, name: str, value: npt.ArrayLike, dimensions: int) -> None:
-        """Store ``value`` as a read-only int64 array, whatever integers it came as."""
-        array = np.asarray(value)
-        if array.size == 0:
-            array = array.astype(np.int64)
-        if array.dtype.kind not in "iu":
-            raise PlanError(f"plan: {name} holds {array.dtype} values; whole numbers are needed")
-        if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
-            raise PlanError(f"plan: {name} does not fit into 64 bits")
-        array = np.ascontiguousarray(array, dtype=np.int64)
-        if array.ndim != dimensions:
-            raise PlanError(f"plan: {name} has {array.ndim} dimensions; it needs {dimensions}")
-        if array is value or array.base is not None:
-            array = array.copy()
-        array.flags.writeable = False
-        object.__setattr__(self, name, array)
+        object.__setattr__(self, name, read_only(name, value, dimensions))
 
     def _check_shapes(self) -> None:
         packets, stations = self.packets, self.stations
@@ -147,34 +140,27 @@ class Plan:
                 raise PlanError(f"plan: {name} has {len(getattr(self, name))} entries; it needs {length}")
 
     def _check_stations(self) -> None:
-        self._refuse("servers", self.servers < 1, "a station needs at least 1 server", "station")
+        refuse("servers", self.servers < 1, "a station needs at least 1 server", "station")
         limited = self.capacity != UNLIMITED
-        self._refuse("capacity", limited & (self.capacity < 1), "a station has at least 1 place, or -1", "station")
-        self._refuse("capacity", limited & (self.capacity < self.servers), "fewer places than servers", "station")
-        self._refuse("wake_ns", self.wake_ns < 0, "a time cannot be negative", "station")
+        refuse("capacity", limited & (self.capacity < 1), "a station has at least 1 place, or -1", "station")
+        refuse("capacity", limited & (self.capacity < self.servers), "fewer places than servers", "station")
+        refuse("wake_ns", self.wake_ns < 0, "a time cannot be negative", "station")
 
     def _check_packets(self) -> None:
         used = self.station >= 0
-        self._refuse("station", np.any(self.station < -1, axis=1), "-1 is the only negative number", "packet")
-        self._refuse("station", np.any(self.station >= self.stations, axis=1), "there is no such station", "packet")
-        self._refuse("station", np.any(used[:, 1:] & ~used[:, :-1], axis=1), "-1 may only pad the end", "packet")
-        self._refuse(
-            "service_ns", np.any(used & (self.service_ns < 1), axis=1), "service lasts at least 1 ns", "packet"
-        )
-        self._refuse("release_ns", self.release_ns < 0, "a time cannot be negative", "packet")
-        self._refuse("think_ns", self.think_ns < 0, "a time cannot be negative", "packet")
-        self._refuse("timeout_ns", self.timeout_ns < NEVER, "a time cannot be negative (-1: never)", "packet")
+        refuse("station", np.any(self.station < -1, axis=1), "-1 is the only negative number", "packet")
+        refuse("station", np.any(self.station >= self.stations, axis=1), "there is no such station", "packet")
+        refuse("station", np.any(used[:, 1:] & ~used[:, :-1], axis=1), "-1 may only pad the end", "packet")
+        refuse("service_ns", np.any(used & (self.service_ns < 1), axis=1), "service lasts at least 1 ns", "packet")
+        refuse("release_ns", self.release_ns < 0, "a time cannot be negative", "packet")
+        refuse("think_ns", self.think_ns < 0, "a time cannot be negative", "packet")
+        refuse("timeout_ns", self.timeout_ns < NEVER, "a time cannot be negative (-1: never)", "packet")
 
     def _check_releases(self) -> None:
         outside = (self.after < NEVER) | (self.after >= self.packets)
-        self._refuse("after", outside, "there is no such packet", "packet")
+        refuse("after", outside, "there is no such packet", "packet")
         # Pointer doubling: after k rounds a packet points 2^k releases back; who still points anywhere is in a cycle.
         ancestor = self.after
         for _ in range(max(1, self.packets.bit_length())):
             ancestor = np.where(ancestor >= 0, ancestor[ancestor], -1)
-        self._refuse("after", ancestor >= 0, "the packet waits, in the end, for itself", "packet")
-
-    @staticmethod
-    def _refuse(name: str, wrong: npt.NDArray[np.bool_], why: str, row: str) -> None:
-        if wrong.any():
-            raise PlanError(f"plan: {name} of {row} {int(np.argmax(wrong))}: {why}")
+        refuse("after", ancestor >= 0, "the packet waits, in the end, for itself", "packet")

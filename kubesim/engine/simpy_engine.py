@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import simpy
 
-from kubesim.engine.plan import NEVER, UNLIMITED, Int64Array, Plan
+from kubesim.engine.integers import Int64Array
+from kubesim.engine.plan import NEVER, UNLIMITED, Plan
+from kubesim.engine.tables import NO_ENTRY, Occupancy
 from kubesim.engine.trace import Trace
 
 
@@ -50,20 +52,30 @@ def simulate(plan: Plan) -> Trace:
     environment = simpy.Environment()
     source = _Source(plan, environment)
     depart_ns = array("q", [-1]) * (plan.packets * (plan.visits + 1))
-    source.start(_packet_handler(plan, environment, source, depart_ns))
+    occupancy = None if plan.tables is None else Occupancy(plan.tables)
+    refused: dict[int, int] = {}
+    source.start(_packet_handler(plan, environment, source, depart_ns, occupancy, refused))
     environment.run()
     depart = np.array(depart_ns, np.int64).reshape(plan.packets, plan.visits + 1)[:, 1:]
-    return _trace(plan, np.array(source.released_ns, np.int64), depart)
+    highest = np.array([] if occupancy is None else occupancy.highest, np.int64)
+    return _trace(plan, np.array(source.released_ns, np.int64), depart, refused, highest)
 
 
-def _trace(plan: Plan, released_ns: Int64Array, depart_ns: Int64Array) -> Trace:
+def _trace(
+    plan: Plan, released_ns: Int64Array, depart_ns: Int64Array, refused: dict[int, int], highest: Int64Array
+) -> Trace:
     """Work out the rest: a packet joins a station the instant it is released or leaves the one before."""
     joined_ns = np.hstack([released_ns[:, None], depart_ns[:, :-1]])[:, : plan.visits]
-    return Trace(
-        arrive_ns=np.where(plan.station >= 0, joined_ns, -1),
-        start_ns=np.where(depart_ns >= 0, depart_ns - plan.service_ns, -1),
-        depart_ns=np.ascontiguousarray(depart_ns),
-    )
+    arrive_ns = np.where(plan.station >= 0, joined_ns, -1)
+    start_ns = np.where(depart_ns >= 0, depart_ns - plan.service_ns, -1)
+    refused_visit = np.full(plan.packets, -1, np.int64)
+    if plan.tables is not None and refused:
+        packet, visit = np.array(list(refused)), np.array(list(refused.values()))
+        refused_visit[packet] = visit
+        start_ns[packet, visit] = depart_ns[packet, visit] - plan.tables.refused_ns[packet, visit]
+        goes_on = visit + 1 < plan.visits
+        arrive_ns[packet[goes_on], visit[goes_on] + 1] = -1
+    return Trace(arrive_ns, start_ns, np.ascontiguousarray(depart_ns), refused_visit, highest)
 
 
 class _Source:
@@ -124,11 +136,17 @@ def _padded(visits: Int64Array, pad: int) -> list[int]:
 
 
 def _packet_handler(
-    plan: Plan, environment: simpy.Environment, source: _Source, depart_ns: array[int]
+    plan: Plan,
+    environment: simpy.Environment,
+    source: _Source,
+    depart_ns: array[int],
+    occupancy: Occupancy | None,
+    refused: dict[int, int],
 ) -> Callable[[_PacketEvent], None]:
     """Build the function that does all the work, over local lists: they index several times faster than NumPy.
 
     Visits are numbered through all packets; each packet has one number more than visits, the first for its release.
+    ``refused`` takes the packets that are refused, each with its visit: the way of such a packet ends there.
     """
     schedule: Any = environment.schedule
     station_of = _padded(plan.station, pad=-1)
@@ -137,6 +155,8 @@ def _packet_handler(
     wake_ns: list[int] = plan.wake_ns.tolist()
     waiting_places: list[int] = np.where(plan.capacity == UNLIMITED, sys.maxsize, plan.capacity - plan.servers).tolist()
     queues: list[deque[_PacketEvent]] = [deque() for _ in idle]
+    has_tables = occupancy is not None
+    check_entry = _entry_check(plan, occupancy, refused, station_of, service_ns)
     warm_at_ns = [-1] * len(idle)  # the instant at which servers last became idle, and how many of them did:
     warm = [0] * len(idle)  # at that instant they have not fallen asleep yet
 
@@ -158,8 +178,10 @@ def _packet_handler(
                     warm_at_ns[station] = now
         event.visit = visit = event.visit + 1
         event.station = station = station_of[visit]
+        if has_tables and station >= 0 and (idle[station] or len(queues[station]) < waiting_places[station]):
+            check_entry(event)
         if station < 0:
-            source.end(event.packet, now, is_lost=False)
+            source.end(event.packet, now, is_lost=event.packet in refused)
         elif idle[station]:
             idle[station] -= 1
             delay_ns = service_ns[visit]
@@ -178,3 +200,25 @@ def _packet_handler(
 
     callbacks = (handle,)
     return handle
+
+
+def _entry_check(
+    plan: Plan, occupancy: Occupancy | None, refused: dict[int, int], station_of: list[int], service_ns: list[int]
+) -> Callable[[_PacketEvent], None]:
+    """Build what a packet that joins a station passes where there are tables: who is refused goes no further."""
+    if plan.tables is None or occupancy is None:
+        return lambda _event: None
+    admits, width = occupancy.admits, plan.visits + 1
+    entry_of = _padded(plan.tables.entry, pad=NO_ENTRY)
+    refused_ns = _padded(plan.tables.refused_ns, pad=0)
+    keep_ns: list[int] = plan.tables.keep_ns.tolist()
+
+    def check(event: _PacketEvent) -> None:
+        visit = event.visit
+        entry = entry_of[visit]
+        if entry >= 0 and not admits(entry, event.due_ns, keep_ns[event.packet]):
+            refused[event.packet] = visit - event.packet * width - 1
+            service_ns[visit] = refused_ns[visit]
+            station_of[visit + 1] = -1
+
+    return check

@@ -7,25 +7,33 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kubesim.engine.plan import Int64Array, Plan
+from kubesim.engine.integers import Int64Array
+from kubesim.engine.plan import Plan
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
     """The times of a played plan, in nanoseconds; −1 where it did not happen.
 
-    A packet that found its station full has an arrival there and no start. A packet that was never released, because
-    the one before it was lost, has no arrival at all.
+    A packet that found its station full has an arrival there and no start. A packet that was refused for lack of a
+    place in a table has a departure there, and no arrival behind it. A packet that was never released, because the one
+    before it was lost, has no arrival at all.
 
     Parameters
     ----------
     arrive_ns, start_ns, depart_ns : array of int64, shape (n, visits)
         Joining the queue, begin of service, end of service.
+    refused_visit : array of int64, shape (n,)
+        The visit at which the packet was refused, −1 if it was not.
+    highest_occupancy : array of int64, shape (t,)
+        The most places of each table that were taken at any time.
     """
 
     arrive_ns: Int64Array
     start_ns: Int64Array
     depart_ns: Int64Array
+    refused_visit: Int64Array
+    highest_occupancy: Int64Array
 
     def waiting_ns(self) -> Int64Array:
         """Waiting time at each visit, start − arrive, shape (n, visits); −1 where no service began."""
@@ -39,16 +47,20 @@ class Trace:
         """Whether the packet found a station full, shape (n,)."""
         return np.asarray(np.any((self.arrive_ns >= 0) & (self.start_ns < 0), axis=1), np.bool_)
 
+    def is_refused(self) -> npt.NDArray[np.bool_]:
+        """Whether a table had no place for the packet, shape (n,)."""
+        return self.refused_visit >= 0
+
     def is_delivered(self, plan: Plan) -> npt.NDArray[np.bool_]:
         """Whether the packet finished its last visit, shape (n,)."""
         visits = plan.visit_counts()
         if not self.depart_ns.size:
             return np.zeros(len(visits), dtype=bool)
         last = np.maximum(visits - 1, 0)
-        return (visits > 0) & (self.depart_ns[np.arange(len(last)), last] >= 0)
+        return (visits > 0) & ~self.is_refused() & (self.depart_ns[np.arange(len(last)), last] >= 0)
 
     def end_ns(self) -> Int64Array:
-        """When the packet's last visit ended, or when it was dropped, shape (n,); −1 if it was never released."""
+        """When the packet's last visit ended or it was dropped, shape (n,); −1 if it was never released."""
         if not self.depart_ns.size:
             return np.full(len(self.depart_ns), -1, np.int64)
         return np.asarray(np.maximum(self.depart_ns.max(axis=1), self.arrive_ns.max(axis=1)), np.int64)

@@ -1,4 +1,10 @@
-"""The per-core backlog: where a virtual device hands a packet to softirq on the same core (``__netif_rx``)."""
+"""The per-core backlog: where a virtual device hands a packet to softirq on the same core (``__netif_rx``).
+
+Its limit (``netdev_max_backlog``, 1000 packets) is not modelled, as nothing here reaches it: a softirq run takes at
+most ``netdev_budget`` = 300 packets from the card before it works the backlog of its own core off, so that under load
+packets wait, and are dropped, in the card's ring, which has a limit. On Linux it overflows where other cores fill it
+(RPS), which is off by default.
+"""
 
 from __future__ import annotations
 

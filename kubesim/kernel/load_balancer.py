@@ -57,10 +57,10 @@ class LoadBalancer:
         self._nat.translate_destination(packet.connection, way, ports[way])
         return Verdict.ACCEPT
 
-    def hide(self, _walk: Walk, packet: Packet, call: HookCall) -> Verdict:
+    def hide(self, walk: Walk, packet: Packet, call: HookCall) -> Verdict:
         """Give a connection that was taken an address of this machine as its source."""
         connection = packet.connection
         if connection is not None and connection.has_destination_nat and call.out_device is not None:
             device = call.namespace.devices[call.out_device]
-            self._nat.translate_source(connection, call.namespace.primary_address(device), is_random_port=False)
+            self._nat.translate_source(walk, connection, call.namespace.primary_address(device), is_random_port=False)
         return Verdict.ACCEPT

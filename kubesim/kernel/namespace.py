@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.netfilter.iptables import Table
     from kubesim.kernel.netfilter.nat import Nat
     from kubesim.kernel.netfilter.nftables import NftTable
+    from kubesim.kernel.netfilter.recent import RecentClients
     from kubesim.kernel.openvswitch import Datapath
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.relay import Relay
@@ -89,7 +90,7 @@ class Namespace:
         self.tables: dict[str, Table] = {}
         self.nft_tables: list[NftTable] = []
         self.ipsets: dict[str, IpSet] = {}
-        self.recent_clients: dict[str, set[str]] = {}
+        self.recent_clients: dict[str, RecentClients] = {}
         self.ipvs: Ipvs | None = None
         self.relay: Relay | None = None
         self.sockets: dict[tuple[str, str, int], set[tuple[str, int]]] = {}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kubesim.cluster import Cluster, LoadBalancing, Node, OutsideHost, Pod
     from kubesim.cni import CniPlugin
     from kubesim.proxy import ServiceProxy
+    from kubesim.scenario.conntrack_tables import TableSize
 
 
 class Deployment:
@@ -47,6 +48,8 @@ class Deployment:
         Connections that each node's IPVS table holds besides those that are simulated.
     load_balancing
         Who brings packets for load balancers' addresses to nodes.
+    conntrack
+        Size of each node's conntrack table; None for one in which there is always a place.
     card
         What nodes are joined by.
     """
@@ -62,6 +65,7 @@ class Deployment:
         offloads: Offloads = ALL_OFFLOADS,
         background_connections: int = 0,
         load_balancing: LoadBalancing = "machine",
+        conntrack: TableSize | None = None,
         card: type[Nic] = Nic,
     ) -> None:
         self.cluster = cluster
@@ -71,6 +75,7 @@ class Deployment:
         self._mtu = mtu
         self._offloads = offloads
         self._background_connections = background_connections
+        self._conntrack = conntrack
         self._card = card
         self._hosts: dict[str, Host] = {}
         beside = (*cluster.outside, *((cluster.load_balancer,) if cluster.load_balancer is not None else ()))
@@ -204,3 +209,5 @@ class Deployment:
             self.cni.settle(host.root)
         if host.root.ipvs is not None:
             host.root.ipvs.connections.others = self._background_connections
+        if host.root.conntrack is not None and self._conntrack is not None:
+            host.root.conntrack.limit, host.root.conntrack.others = self._conntrack

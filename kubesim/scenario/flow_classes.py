@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kubesim.kernel import socket
+from kubesim.kernel.netfilter import recent
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
-from kubesim.scenario.visits import PricedHop, priced
+from kubesim.scenario.visits import Lookup, PricedHop, first_lookup, priced
 from kubesim.workload import Destination, MessageKind, Messages, Part, Through
 
 if TYPE_CHECKING:
@@ -98,11 +99,12 @@ class Opening:
     hops: tuple[PricedHop, ...]
     mean_ns: int
     deviation_ns: float
+    lookup: Lookup | None
 
     @classmethod
     def of(cls, hops: tuple[PricedHop, ...]) -> Opening:
         """Add up its hops."""
-        return cls(hops, sum(hop.cost_ns for hop in hops), sum(hop.deviation_ns for hop in hops))
+        return cls(hops, sum(hop.cost_ns for hop in hops), sum(hop.deviation_ns for hop in hops), first_lookup(hops))
 
 
 @dataclass
@@ -221,6 +223,7 @@ class _Classifier:
         self._messages = messages
         self._choices: dict[tuple[Place | str, int, bool], _Choices] = {}
         self._sticky_services: set[int] = set()
+        self._forgets_clients = len(messages.clients) > recent.PLACES
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
         self._route_list: list[Route] = []
@@ -306,7 +309,11 @@ class _Classifier:
         server = _Server(decision.destination, decision.port, opening, decision.schedule, entry)
         if decision.is_sticky and decision.schedule is None and flow.service_index not in self._sticky_services:
             self._sticky_services.add(flow.service_index)
-        elif not decision.is_sticky or decision.schedule is not None or decision.interval == (0.0, 1.0):
+        elif (
+            not decision.is_sticky
+            or decision.schedule is not None
+            or (decision.interval == (0.0, 1.0) and not self._forgets_clients)
+        ):
             choices.learn(decision.interval, server)
         return server
 

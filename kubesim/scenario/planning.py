@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kubesim.engine import Plan
+from kubesim.scenario.conntrack_tables import TablePlanner
 from kubesim.scenario.stations import Stations
 from kubesim.scenario.visits import Role, Visit, visits
 from kubesim.workload import Messages, Part
@@ -16,6 +17,7 @@ from kubesim.workload import Messages, Part
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from kubesim.scenario.conntrack_tables import ConntrackLimits
     from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.streams import Streams
 
@@ -40,6 +42,8 @@ class Planned:
         Whether the packet, when all stations have served it, still gets nowhere.
     refusals
         How many connections end where, by the reason.
+    table_hosts
+        The node of each table of the plan.
     """
 
     plan: Plan
@@ -48,9 +52,16 @@ class Planned:
     packet: npt.NDArray[np.int64]
     is_dead_end: npt.NDArray[np.bool_]
     refusals: dict[str, int]
+    table_hosts: tuple[str, ...] = ()
 
 
-def make_plan(messages: Messages, classes: FlowClasses, stations: Stations, streams: Streams) -> Planned:
+def make_plan(
+    messages: Messages,
+    classes: FlowClasses,
+    stations: Stations,
+    streams: Streams,
+    conntrack: ConntrackLimits | None = None,
+) -> Planned:
     """Assemble the plan of a workload.
 
     Parameters
@@ -63,8 +74,10 @@ def make_plan(messages: Messages, classes: FlowClasses, stations: Stations, stre
         Where they are served.
     streams
         Random numbers for service times.
+    conntrack
+        Of nodes' tables; None for tables in which there is always a place.
     """
-    return _Planner(messages, classes, stations).plan(streams)
+    return _Planner(messages, classes, stations).plan(streams, conntrack)
 
 
 def notice_of_refusal(flows: int, planned: Planned) -> str | None:
@@ -86,7 +99,7 @@ class _Planner:
         self._groups = [(divmod(int(key), kinds), rows) for key, rows in _grouped(self._class_of_row)]
         self._core_hash = _mixed(messages.flows.client * 65_536 + messages.flows.source_port)
 
-    def plan(self, streams: Streams) -> Planned:
+    def plan(self, streams: Streams, conntrack: ConntrackLimits | None) -> Planned:
         """Do it."""
         kept, is_dead_end, refusals = self._reachable()
         ways = {key: self._way(*key) for key, rows in self._groups if kept[rows].any()}
@@ -102,6 +115,9 @@ class _Planner:
                 deviation[rows, column] = visit.deviation_ns
         self._add_openings_and_work(mean, deviation)
         service = _drawn(mean, deviation, streams)
+        tables = None
+        if conntrack is not None:
+            tables = TablePlanner(conntrack, self._messages, self._classes).plan(self._groups, ways, mean, service)
         messages, script = self._messages, self._messages.script
         message = np.flatnonzero(kept)
         packet = np.where(kept, np.cumsum(kept) - 1, -1)
@@ -116,8 +132,10 @@ class _Planner:
             think_ns=script.think_ns[message],
             timeout_ns=script.timeout_ns[message],
             wake_ns=self._stations.wakes(),
+            tables=None if tables is None else tables.tables.of_packets(message),
         )
-        return Planned(plan, self._stations, message, packet, is_dead_end[message], refusals)
+        hosts = () if tables is None else tables.hosts
+        return Planned(plan, self._stations, message, packet, is_dead_end[message], refusals, hosts)
 
     def _reachable(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, int]]:
         """Which messages can be sent at all, which of them get nowhere, and why."""
@@ -223,7 +241,7 @@ class _Planner:
         if not mean.shape[1]:
             return
         kinds = messages.kinds
-        opens = np.array([kind.is_opening and kind.part is not Part.ARRIVAL for kind in kinds])[messages.script.kind]
+        opens = np.array([kind.opens_here for kind in kinds])[messages.script.kind]
         opening = classes.opening[messages.flow[opens]]
         mean[opens, 0] += np.array([one.mean_ns for one in classes.openings])[opening]
         deviation[opens, 0] += np.array([one.deviation_ns for one in classes.openings])[opening]

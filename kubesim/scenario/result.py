@@ -125,9 +125,50 @@ class Result:
             "cpu_ns_per_transaction": cpu_ns / ended if ended else float("nan"),
             "cpu_s_per_gbit": cpu_ns / payload_bits if payload_bits else float("nan"),
             "busiest_core_utilisation": float(busiest["utilisation"].max()) if len(busiest) else 0.0,
-            "dropped_packets": int(self.trace.is_dropped().sum()),
+            "dropped_packets": int((self.trace.is_dropped() | self.trace.is_refused()).sum()),
             "refused_flows": sum(self.planned.refusals.values()),
+            **self._conntrack_measures,
             **({} if self.update is None else asdict(self.update)),
+        }
+
+    @cached_property
+    def conntrack(self) -> pd.DataFrame:
+        """One row per node with a conntrack table of limited size.
+
+        Columns: ``node``, ``max_entries``, ``highest_entries`` (at any time, those of others included),
+        ``dropped_packets`` for which there was no place, and ``first_drop_ns``, when that happened first (−1 if never).
+        """
+        trace, tables = self.trace, self.planned.plan.tables
+        if tables is None:
+            return pd.DataFrame(columns=["node", "max_entries", "highest_entries", "dropped_packets", "first_drop_ns"])
+        refused = np.flatnonzero(trace.is_refused())
+        visit = trace.refused_visit[refused]
+        table, moment = tables.table[tables.entry[refused, visit]], trace.arrive_ns[refused, visit]
+        drops = np.bincount(table, minlength=len(tables.capacity))
+        first = np.full(len(drops), np.iinfo(np.int64).max)
+        np.minimum.at(first, table, moment)
+        return pd.DataFrame(
+            {
+                "node": list(self.planned.table_hosts),
+                "max_entries": tables.capacity,
+                "highest_entries": trace.highest_occupancy,
+                "dropped_packets": drops,
+                "first_drop_ns": np.where(drops > 0, first, -1),
+            }
+        )
+
+    @cached_property
+    def _conntrack_measures(self) -> dict[str, Any]:
+        """What the summary says of the tables together, where the scenario limits them; a node may have none."""
+        if self.scenario.conntrack is None:
+            return {}
+        frame = self.conntrack
+        drops = frame.loc[frame["first_drop_ns"] >= 0, "first_drop_ns"]
+        return {
+            "conntrack_dropped_packets": int(frame["dropped_packets"].sum()),
+            "conntrack_highest_entries": int(frame["highest_entries"].max()) if len(frame) else 0,
+            "conntrack_occupancy_ratio": float((frame["highest_entries"] / frame["max_entries"]).max()),
+            "conntrack_first_drop_ns": float(drops.min()) if len(drops) else float("nan"),
         }
 
     @cached_property
@@ -249,7 +290,7 @@ class Result:
         """Route, kind and opening of each packet that was released, shape (n, 3); −1 in rows of those that were not."""
         message = self.planned.message
         flow, kind = self.messages.flow[message], self.messages.script.kind[message]
-        opens = np.array([one.is_opening and one.part is not Part.ARRIVAL for one in self.messages.kinds])[kind]
+        opens = np.array([one.opens_here for one in self.messages.kinds])[kind]
         keys = np.column_stack([self.classes.route[flow], kind, np.where(opens, self.classes.opening[flow], 0)])
         keys[self._released_ns < 0] = -1
         return keys

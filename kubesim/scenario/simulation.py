@@ -18,6 +18,7 @@ from kubesim.errors import InputError
 from kubesim.files import read_text
 from kubesim.kernel.nic import Nic, Offloads
 from kubesim.proxy import proxy_class
+from kubesim.scenario.conntrack_tables import ConntrackLimits, table_size
 from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
 from kubesim.scenario.megaflows import draw_cached
@@ -72,7 +73,10 @@ def _run(scenario: Scenario) -> Result:
     is_cached = draw_cached(deployment.upcall_ratio, len(messages.flows), streams)
     classes = classify(deployment, costs, messages, numbers, is_known, is_cached)
     stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
-    planned = make_plan(messages, classes, stations, streams)
+    limits = None
+    if scenario.conntrack is not None:
+        limits = ConntrackLimits.of(scenario.conntrack, scenario.hardware.cores, costs)
+    planned = make_plan(messages, classes, stations, streams, limits)
     trace = ENGINES[scenario.engine](planned.plan)
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
     notices = (*deployment.notices, reuse, notice_of_refusal(len(messages.flows), planned))
@@ -120,6 +124,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         offloads=Offloads(hardware.has_segmentation_offload, hardware.has_tunnel_offload, hardware.has_receive_offload),
         background_connections=scenario.cluster.background_connections,
         load_balancing=scenario.cluster.load_balancer,
+        conntrack=None if scenario.conntrack is None else table_size(scenario.conntrack, hardware.cores),
         card=card,
     )
 

@@ -16,6 +16,7 @@ from kubesim.engine import ENGINES
 from kubesim.errors import did_you_mean
 from kubesim.files import YamlDocument, parse_yaml, read_text
 from kubesim.proxy import proxy_class, proxy_names
+from kubesim.scenario.conntrack_tables import ConntrackSpec
 from kubesim.scenario.rule_updates import UpdateSpec
 from kubesim.validation import validate
 from kubesim.workload import Workload, workload_class, workload_names
@@ -108,6 +109,10 @@ class Scenario(BaseModel):
     proxy: ProxyChoice = Field(description="how Services are programmed: a name, or a name with settings")
     traffic: TrafficChoice = Field(description="what is sent")
     hardware: Hardware = Field(default=Hardware(), description="machines and network")
+    conntrack: ConntrackSpec | None = Field(
+        default=None,
+        description="nodes' conntrack tables, where they may fill; without it, they have a place for any connection",
+    )
     update: UpdateSpec | None = Field(
         default=None, description="a change of the cluster, to see what rules it makes a node write"
     )

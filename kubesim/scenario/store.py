@@ -4,6 +4,8 @@
     One row per transaction.
 ``breakdown.*``, ``utilisation.*``
     Where the time goes, by operation and by station.
+``conntrack.*``
+    How full nodes' conntrack tables were, where the scenario limits them.
 ``packets.*``, ``hops.*``
     One row per packet and visit, or hop, where asked for.
 ``summary.json``, ``scenario.json``, ``manifest.json``
@@ -50,6 +52,8 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False) 
         "breakdown": result.breakdown,
         "utilisation": result.utilisation,
     }
+    if result.scenario.conntrack is not None:
+        tables["conntrack"] = result.conntrack
     if with_packets:
         tables |= {"packets": result.packets(), "hops": result.hops()}
     for name, frame in tables.items():

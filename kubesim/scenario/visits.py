@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.kernel.walk import Context
@@ -62,12 +63,32 @@ class Visit:
     mean_ns, deviation_ns
         Mean and standard deviation of the service time; deviations of hops add up, since what makes one slow (a cold
         cache, a slow clock) makes its neighbours slow too.
+    lookup_ns
+        The part of the mean until conntrack has looked for the packet's connection, None where it does not.
     """
 
     host: str
     role: Role
     mean_ns: int
     deviation_ns: float
+    lookup_ns: int | None = None
+
+
+class Lookup(NamedTuple):
+    """Where on a packet's way conntrack first looks for its connection, and what has been done by then."""
+
+    host: str
+    until_ns: int
+
+
+def first_lookup(hops: Iterable[PricedHop]) -> Lookup | None:
+    """The first lookup among some hops, None if there is none."""
+    done_ns = 0
+    for one in hops:
+        done_ns += one.cost_ns
+        if one.hop.operation == "conntrack_lookup":
+            return Lookup(one.hop.host, done_ns)
+    return None
 
 
 def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
@@ -94,11 +115,10 @@ def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
 
 def visits(hops: Iterable[PricedHop]) -> tuple[Visit, ...]:
     """Group neighbouring hops at one station."""
-    grouped: list[Visit] = []
-    for one in hops:
-        last = grouped[-1] if grouped else None
-        if last is not None and (last.host, last.role) == (one.hop.host, one.role):
-            grouped[-1] = Visit(last.host, last.role, last.mean_ns + one.cost_ns, last.deviation_ns + one.deviation_ns)
-        else:
-            grouped.append(Visit(one.hop.host, one.role, one.cost_ns, one.deviation_ns))
-    return tuple(grouped)
+    found = []
+    for (host, role), neighbours in groupby(hops, lambda one: (one.hop.host, one.role)):
+        group = list(neighbours)
+        lookup = first_lookup(group)
+        mean_ns, deviation_ns = sum(one.cost_ns for one in group), sum(one.deviation_ns for one in group)
+        found.append(Visit(host, role, mean_ns, deviation_ns, None if lookup is None else lookup.until_ns))
+    return tuple(found)

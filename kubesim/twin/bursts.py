@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kubesim.errors import InputError, KubesimError
-from kubesim.twin import lanes
+from kubesim.twin import full_table, lanes
 from kubesim.twin.frames import Burst
 from kubesim.twin.lanes import Lane, Site
 from kubesim.twin.uml import run_in_user_mode
@@ -218,6 +218,24 @@ def measure_chains(connections: tuple[int, ...], rounds: int, frames: int) -> di
     return {**provenance(rounds, frames), "ns_per_packet_by_connections": ns}
 
 
+def measure_full_table(rounds: int, frames: int) -> dict[str, Any]:
+    """Time new connections in a full conntrack table, and what they are to be compared with.
+
+    Parameters
+    ----------
+    rounds
+        Bursts per way.
+    frames
+        Frames per burst.
+    """
+    evicting = {full_table.EVICTABLE_ENTRIES: full_table.measure_evicting(rounds, frames)}
+    ns: dict[str, dict[int, dict[str, float]]] = {}
+    for entries, bursts in [*full_table.measure_refused(full_table.ENTRIES, rounds, frames).items(), *evicting.items()]:
+        for way, values in bursts.items():
+            ns.setdefault(way, {})[entries] = vars(Timing.of(values))
+    return {**provenance(rounds, frames), "ns_per_packet_by_entries": ns}
+
+
 def measure(chosen: dict[str, Design], rounds: int, frames: int) -> dict[str, Any]:
     """Time ways, and give what a packet takes on each.
 
@@ -272,10 +290,20 @@ def measure_in_user_mode(arguments: list[str], limit_s: float) -> dict[str, Any]
     InputError
         If there is no user-mode kernel, it does not boot, or the program fails.
     """
-    modules = MODULES if "--connections" in arguments else (WIDE_TABLE, *(one for one in MODULES if one != "ip_vs"))
     program = ["-m", "kubesim.twin.bursts", *arguments]
-    found: dict[str, Any] = run_in_user_mode(program, modules=modules, memory_mib=_MEMORY_MIB, limit_s=limit_s)
+    found: dict[str, Any] = run_in_user_mode(
+        program, modules=_modules(arguments), memory_mib=_MEMORY_MIB, limit_s=limit_s
+    )
     return found
+
+
+def _modules(arguments: list[str]) -> tuple[str, ...]:
+    """What a run of this program needs."""
+    if "--connections" in arguments:
+        return MODULES
+    own = full_table.MODULES if "--full-table" in arguments else (WIDE_TABLE,)
+    replaced = {one.partition(" ")[0] for one in own}
+    return (*own, *(one for one in MODULES if one not in replaced))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -285,6 +313,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=4096, help="frames per burst")
     parser.add_argument("--only", default="", help="ways whose name has this in it")
     parser.add_argument("--connections", action="store_true", help="time IPVS's connection table instead")
+    parser.add_argument("--full-table", action="store_true", help="time new connections in a full conntrack table")
     parser.add_argument("--user-mode", action="store_true", help="in a user-mode kernel, which has IPVS, IPIP, Geneve")
     parser.add_argument("--limit", type=float, default=600, help="seconds until a user-mode kernel is given up")
     given = parser.parse_args(arguments)
@@ -301,7 +330,10 @@ def _measure_as(given: argparse.Namespace) -> dict[str, Any]:
     """Measure what the command line says."""
     if given.user_mode:
         same = ["--rounds", str(given.rounds), "--frames", str(given.frames), "--only", given.only]
-        return measure_in_user_mode([*same, *(["--connections"] if given.connections else [])], given.limit)
+        kinds = {"--connections": given.connections, "--full-table": given.full_table}
+        return measure_in_user_mode([*same, *(option for option, is_given in kinds.items() if is_given)], given.limit)
+    if given.full_table:
+        return measure_full_table(given.rounds, given.frames)
     if given.connections:
         return measure_chains(CONNECTIONS, given.rounds, given.frames)
     chosen = {name: design for name, design in designs().items() if given.only in name}

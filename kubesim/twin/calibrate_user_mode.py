@@ -1,4 +1,7 @@
-"""A cost set of what the host's kernel lacks: IPVS timed in a user-mode kernel, brought to the host's speed."""
+"""A cost set of what is timed in a user-mode kernel, brought to the host's speed.
+
+The host's kernel may lack IPVS, and must be spared a full conntrack table, whose limit is one for all namespaces.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _ROUNDS, _QUICK_ROUNDS = 40, 8
 _HOST_ROUNDS = 6
 _FRAMES = 1024
 _LIMIT_S = 900
-_PRICE = re.compile(r"(ipvs_\w+) (fixed_ns|ns_per_item)(?: above (\d+))?")
+_PRICE = re.compile(r"(ipvs_\w+|conntrack_\w+) (fixed_ns|ns_per_item)(?: above (\d+))?")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class UserModeCalibration:
 def calibrate_user_mode(
     base: str = DEFAULT_COST_SET, *, is_quick: bool = False, on_step: OnStep = quietly
 ) -> UserModeCalibration:
-    """Time IPVS, tunnels and rules in a user-mode kernel, and what both kernels have in the host's.
+    """Time IPVS, tunnels, rules and a full conntrack table in a user-mode kernel, and what both have in the host's.
 
     Parameters
     ----------
@@ -78,10 +81,13 @@ def calibrate_user_mode(
     check_host(["ip"])
     rounds = _QUICK_ROUNDS if is_quick else _ROUNDS
     on_step("a user-mode kernel, which measures for a minute or some", 0.0)
-    run = measure_in_user_mode(["--rounds", str(rounds), "--frames", str(_FRAMES)], _LIMIT_S)
+    arguments = ["--rounds", str(rounds), "--frames", str(_FRAMES)]
+    run = measure_in_user_mode(arguments, _LIMIT_S)
+    on_step("another, whose conntrack table is full", 0.7)
+    full = measure_in_user_mode([*arguments, "--full-table"], _LIMIT_S)
     on_step("the same on the host's kernel", 0.8)
     host = measure(designs(), _HOST_ROUNDS, _FRAMES)
-    found = summarise([run], host)
+    found = summarise([run, full], host)
     ratios = dict(found["ratios"])
     return UserModeCalibration(found["operations"], ratios, ratios.pop("host/user mode"), str(run["kernel"]), base_set)
 
@@ -115,7 +121,9 @@ def user_mode_cost_set_text(found: UserModeCalibration, name: str) -> str:
             written[field] = [*steps, {"above": above, "value": value, "kind": "measured", "source": source}]
     compared = [f"{key:45} {estimate.value:8.2f}" for key, estimate in found.ratios.items()]
     machine = processor(Path("/proc/cpuinfo").read_text("utf-8"))
-    title = f"IPVS on {machine}, timed in a user-mode kernel; all else from {found.base.name}"
+    title = (
+        f"IPVS and a full conntrack table on {machine}, timed in a user-mode kernel; all else from {found.base.name}"
+    )
     about = About(name, title, machine, f"{found.kernel}, user mode", found.base.name)
     return cost_file(
         ["Ratios in the one kernel, of what each takes more than plain routing:", *compared], about, operations

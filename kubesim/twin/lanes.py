@@ -68,9 +68,12 @@ class Lane:
     def frames(self, count: int, source: str = POD) -> list[bytes]:
         """Frames of a burst."""
         several = self.flows or count
-        flows = [Flow(source, _FIRST_SOURCE_PORT + number, self.destination, self.port) for number in range(several)]
-        made = [udp_frame(flow, _POD_MAC, self.end_mac) for flow in flows]
+        made = [udp_frame(flow, _POD_MAC, self.end_mac) for flow in self.connections(source, several)]
         return [made[number % several] for number in range(count)]
+
+    def connections(self, source: str, count: int) -> list[Flow]:
+        """The connections that frames are of."""
+        return [Flow(source, _FIRST_SOURCE_PORT + number, self.destination, self.port) for number in range(count)]
 
 
 class Site:

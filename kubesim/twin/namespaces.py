@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubesim.errors import InputError
+from kubesim.twin import ctnetlink
 from kubesim.twin.inside import entered, run_tool, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
-
-_NETLINK_NETFILTER = 12
-_CONNTRACK_DELETE = 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
-_REQUEST_ACK = 0x1 | 0x4
 
 
 class Namespace:
@@ -66,10 +61,13 @@ class Namespace:
 
     def forget_connections(self) -> None:
         """Empty the conntrack table, as ``conntrack -F`` does."""
-        message = struct.pack("=IHHII", 20, _CONNTRACK_DELETE, _REQUEST_ACK, 1, 0) + struct.pack("=BBH", 0, 0, 0)
-        with self.inside(), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
-            netlink.send(message)
-            netlink.recv(4096)
+        with self.inside():
+            ctnetlink.forget_all()
+
+    def connections(self) -> int:
+        """How many entries the conntrack table has."""
+        with self.inside():
+            return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text("ascii"))
 
 
 def frames_received(table: str, device: str) -> int:

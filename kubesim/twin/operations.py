@@ -23,11 +23,14 @@ from typing import Any
 from kubesim.cost import DEFAULT_COST_SET, load_cost_set
 from kubesim.errors import InputError, KubesimError
 from kubesim.files import read_text
+from kubesim.twin import full_table
 
 CONNECTION_BUCKETS = 4096
 """Buckets of IPVS's connection table by default (``conn_tab_bits`` 12)."""
 
 Ways = Mapping[str, float]
+
+_BY_NUMBER = "ns_per_packet_by_"
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,35 @@ def chain_prices(by_connections: Mapping[str, Mapping[int, float]]) -> dict[str,
     }
 
 
+def full_table_prices(
+    by_entries: Mapping[str, Mapping[int, float]], assumed: Mapping[str, float], scale: float = 1.0
+) -> dict[str, float]:
+    """Prices of what a new connection takes in a full conntrack table.
+
+    Parameters
+    ----------
+    by_entries
+        Nanoseconds per packet by the number of entries, for each way of
+        :func:`kubesim.twin.bursts.measure_full_table`.
+    assumed
+        What only the packet pays that a rule drops and is taken from elsewhere: ``iptables_table``, ``iptables_rule``.
+    scale
+        What fixed prices are multiplied by.
+    """
+    refused, dropped = by_entries[full_table.REFUSED], by_entries[full_table.DROPPED]
+    points = [
+        (full_table.entries_searched(entries), refused[entries] - dropped[entries]) for entries in sorted(refused)
+    ]
+    per_entry = slope(points)
+    fixed = min(points)[1] - min(points)[0] * per_entry
+    (evicting,), (new,) = by_entries[full_table.EVICTING].values(), by_entries[full_table.NEW].values()
+    return {
+        "conntrack_early_drop fixed_ns": scale * fixed + assumed["iptables_table"] + assumed["iptables_rule"],
+        "conntrack_early_drop ns_per_item": per_entry,
+        "conntrack_evict fixed_ns": scale * (evicting - new - fixed - per_entry),
+    }
+
+
 def summarise(runs: list[dict[str, Any]], host: dict[str, Any] | None = None) -> dict[str, dict[str, Estimate]]:
     """Prices and ratios from several runs.
 
@@ -177,14 +209,17 @@ def summarise(runs: list[dict[str, Any]], host: dict[str, Any] | None = None) ->
         If a run lacks a way.
     """
     costs = load_cost_set(DEFAULT_COST_SET)
-    assumed = {name: float(costs.price_ns(name, items=0)) for name in ("ip_forward", "ipvs_schedule")}
+    assumed = {name: float(costs.price_ns(name, items=0)) for name in ("ip_forward", "ipvs_schedule", "iptables_table")}
+    assumed["iptables_rule"] = float(costs.price_ns("iptables_rule", items=1))
     try:
         ways = [_best(run["ns_per_packet"]) for run in runs if "ns_per_packet" in run]
-        chains = [_by_number(run) for run in runs if "ns_per_packet_by_connections" in run]
+        chains = [_by_number(run, "connections") for run in runs if _BY_NUMBER + "connections" in run]
+        full = [_by_number(run, "entries") for run in runs if _BY_NUMBER + "entries" in run]
         scales = [kernel_ratio(one, _best(host["ns_per_packet"])) for one in ways] if host else []
         factors = [scale.value for scale in scales] or [1.0] * len(ways)
         found = [operation_prices(one, assumed, factor) for one, factor in zip(ways, factors, strict=True)]
         found += [chain_prices(one) for one in chains]
+        found += [full_table_prices(one, assumed, statistics.fmean(factors or [1.0])) for one in full]
         compared = [ratios(one) for one in ways]
     except KeyError as error:
         raise InputError(f"a run lacks the way {error}") from None
@@ -196,10 +231,10 @@ def _best(timings: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return {name: timing["best_decile_ns"] for name, timing in timings.items()}
 
 
-def _by_number(run: Mapping[str, Any]) -> dict[str, dict[int, float]]:
+def _by_number(run: Mapping[str, Any], of: str) -> dict[str, dict[int, float]]:
     return {
         way: {int(number): timing["best_decile_ns"] for number, timing in timings.items()}
-        for way, timings in run["ns_per_packet_by_connections"].items()
+        for way, timings in run[_BY_NUMBER + of].items()
     }
 
 

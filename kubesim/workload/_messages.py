@@ -91,6 +91,8 @@ class MessageKind:
         What it carries.
     is_opening
         Whether it is the first packet of its flow.
+    is_closing
+        Whether it is part of the close of its flow.
     send_call, receive_call
         The system calls by which processes send it and wait for it; None where the kernel does that by itself.
     work_ns
@@ -103,10 +105,16 @@ class MessageKind:
     is_request: bool
     payload_bytes: int = 0
     is_opening: bool = False
+    is_closing: bool = False
     send_call: str | None = "syscall_send"
     receive_call: str | None = "syscall_receive"
     work_ns: int = 0
     part: Part = Part.WHOLE
+
+    @property
+    def opens_here(self) -> bool:
+        """Whether what opening a connection takes is paid on the part of the way that it is played for."""
+        return self.is_opening and self.part is not Part.ARRIVAL
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,9 @@ SYN_ACK = MessageKind("syn_ack", is_request=False, send_call=None)
 ACK = MessageKind("ack", is_request=True, send_call=None, receive_call="syscall_accept")
 """RFC 9293, 3.5; the kernels answer by themselves, the client is woken by the SYN-ACK, the server by the ACK."""
 
-FIN = MessageKind("fin", is_request=False, send_call="syscall_close")
-FIN_ACK = MessageKind("fin_ack", is_request=True, send_call="syscall_close", receive_call=None)
-LAST_ACK = MessageKind("last_ack", is_request=False, send_call=None, receive_call=None)
+FIN = MessageKind("fin", is_request=False, is_closing=True, send_call="syscall_close")
+FIN_ACK = MessageKind("fin_ack", is_request=True, is_closing=True, send_call="syscall_close", receive_call=None)
+LAST_ACK = MessageKind("last_ack", is_request=False, is_closing=True, send_call=None, receive_call=None)
 """RFC 9293, 3.6; the server closes first, as netserver does, and the client's process is woken by the FIN."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import strategies as st
 
-from kubesim.engine import NEVER, UNLIMITED, Int64Array, Plan
+from kubesim.engine import NEVER, UNLIMITED, Int64Array, Plan, Tables
 
 
 @st.composite
@@ -33,9 +33,10 @@ def plans(draw: st.DrawFn, loops: bool = True) -> Plan:
     def table(lines: list[list[int]]) -> Int64Array:
         return np.array(lines, np.int64).reshape(packets, visits)
 
+    station = table([draw(rows) for _ in range(packets)])
     return Plan(
         release_ns=np.array(times(small, packets), np.int64),
-        station=table([draw(rows) for _ in range(packets)]),
+        station=station,
         service_ns=table([times(st.integers(1, 4), visits) for _ in range(packets)]),
         servers=servers,
         capacity=capacity,
@@ -43,6 +44,27 @@ def plans(draw: st.DrawFn, loops: bool = True) -> Plan:
         think_ns=np.array(times(small, packets), np.int64),
         timeout_ns=np.array(times(st.one_of(st.just(NEVER), small), packets), np.int64),
         wake_ns=times(st.sampled_from([0, 0, 2]), stations),
+        tables=draw(st.none() | tables(station)),
+    )
+
+
+@st.composite
+def tables(draw: st.DrawFn, station: Int64Array) -> Tables:
+    """Few places, and entries that packets share."""
+    packets, visits = station.shape
+    count, entries = draw(st.integers(1, 2)), draw(st.integers(1, 5))
+
+    def numbers(strategy: st.SearchStrategy[int], *shape: int) -> Int64Array:
+        length = int(np.prod(shape))
+        return np.array(draw(st.lists(strategy, min_size=length, max_size=length)), np.int64).reshape(shape)
+
+    return Tables(
+        capacity=numbers(st.integers(0, 3), count),
+        held=numbers(st.integers(0, 1), count),
+        table=numbers(st.integers(0, count - 1), entries),
+        entry=np.where(station >= 0, numbers(st.integers(-1, entries - 1), packets, visits), -1),
+        keep_ns=numbers(st.integers(1, 9), packets),
+        refused_ns=numbers(st.integers(1, 3), packets, visits),
     )
 
 
@@ -66,6 +88,9 @@ class ReferenceEngine:
         self.servers = [[_Server() for _ in range(count)] for count in plan.servers]
         self.queues: list[list[int]] = [[] for _ in plan.servers]
         self.visit = dict.fromkeys(range(plan.packets), -1)
+        self.entry_leaves: dict[int, int] = {}
+        self.refused: dict[int, int] = {}
+        self.highest = [] if plan.tables is None else plan.tables.held.tolist()
         self.serving: dict[int, _Server] = {}
         self.pending = [(int(plan.release_ns[p]), p) for p in range(plan.packets) if plan.after[p] == NEVER]
         heapq.heapify(self.pending)
@@ -79,7 +104,9 @@ class ReferenceEngine:
             self._leave(packet, int(self.plan.station[packet, visit]), now)
         visit = self.visit[packet] = visit + 1
         row = self.plan.station[packet]
-        if visit == len(row) or row[visit] < 0:
+        if packet in self.refused:
+            self._end(packet, now, lost=True)
+        elif visit == len(row) or row[visit] < 0:
             self._end(packet, now, lost=False)
         else:
             self._join(packet, int(row[visit]), now)
@@ -96,17 +123,39 @@ class ReferenceEngine:
         self.arrive[packet, self.visit[packet]] = now
         free = [server for server in self.servers[station] if not server.is_busy]
         inside = len(self.servers[station]) - len(free) + len(self.queues[station])
+        has_room = free or self.plan.capacity[station] == UNLIMITED or inside < self.plan.capacity[station]
+        if has_room and not self._has_entry(packet, now):
+            self.refused[packet] = self.visit[packet]
         if free:
             awake = [server for server in free if server.idle_since == now]
             self._serve(packet, (awake or free)[0], now + (0 if awake else int(self.plan.wake_ns[station])))
-        elif self.plan.capacity[station] == UNLIMITED or inside < self.plan.capacity[station]:
+        elif has_room:
             self.queues[station].append(packet)
         else:
             self._end(packet, now, lost=True)
 
+    def _has_entry(self, packet: int, now: int) -> bool:
+        """Whether the packet needs no entry at this visit, or has it now: looks at all entries there are."""
+        tables = self.plan.tables
+        entry = -1 if tables is None else int(tables.entry[packet, self.visit[packet]])
+        if tables is None or entry < 0:
+            return True
+        self.entry_leaves = {one: leaves for one, leaves in self.entry_leaves.items() if leaves > now}
+        table = tables.table[entry]
+        taken = int(tables.held[table]) + sum(tables.table[one] == table for one in self.entry_leaves)
+        if entry not in self.entry_leaves:
+            if taken >= tables.capacity[table]:
+                return False
+            self.highest[table] = max(self.highest[table], taken + 1)
+        self.entry_leaves[entry] = now + int(tables.keep_ns[packet])
+        return True
+
     def _serve(self, packet: int, server: _Server, start: int) -> None:
         visit = self.visit[packet]
-        end = start + int(self.plan.service_ns[packet, visit])
+        services = self.plan.service_ns
+        if packet in self.refused and self.plan.tables is not None:
+            services = self.plan.tables.refused_ns
+        end = start + int(services[packet, visit])
         self.start[packet, visit], self.depart[packet, visit] = start, end
         server.is_busy = True
         self.serving[packet] = server

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from kubesim.engine import ENGINES, UNLIMITED, Plan, Trace
+from kubesim.engine import ENGINES, UNLIMITED, Plan, Tables, Trace
 from tests.engine.plans import ReferenceEngine, plans
 
 Engine = Callable[[Plan], Trace]
@@ -38,6 +38,8 @@ def test_a_trace_is_what_the_contract_says(engine: Engine, plan: Plan) -> None:
     assert trace.arrive_ns.tolist() == expected.times("arrive")
     assert trace.start_ns.tolist() == expected.times("start")
     assert trace.depart_ns.tolist() == expected.times("depart")
+    assert trace.refused_visit.tolist() == [expected.refused.get(packet, -1) for packet in range(plan.packets)]
+    assert trace.highest_occupancy.tolist() == expected.highest
 
 
 @settings(max_examples=300, deadline=None)
@@ -45,9 +47,8 @@ def test_a_trace_is_what_the_contract_says(engine: Engine, plan: Plan) -> None:
 def test_packets_are_conserved_and_none_is_left_behind(engine: Engine, plan: Plan) -> None:
     trace = engine(plan)
     has_visits = plan.visit_counts() > 0
-    delivered, dropped = trace.is_delivered(plan), trace.is_dropped()
-    assert not (delivered & dropped).any()
-    assert ((delivered | dropped) == has_visits).all()
+    ends = [trace.is_delivered(plan), trace.is_dropped(), trace.is_refused()]
+    assert (np.sum(ends, axis=0) == has_visits).all()
 
 
 @settings(max_examples=300, deadline=None)
@@ -99,6 +100,71 @@ def test_a_closed_loop_thinks_and_a_lost_packet_is_timed_out(engine: Engine) -> 
     trace = engine(plan)
     assert trace.arrive_ns[:, 0].tolist() == [0, 14, 0, -1, 50], "2 is dropped, so 3 is never sent; 4 has a time-out"
     assert trace.end_ns().tolist() == [10, 24, 0, -1, 60]
+
+
+def connections(opened_ns: list[int], closed_ns: list[int], places: int, **kind: Any) -> Plan:
+    """Each connection is opened by one packet and closed by another, 10 ns after which its entry is gone."""
+    count = len(opened_ns)
+    return Plan(
+        release_ns=[*opened_ns, *closed_ns],
+        station=np.zeros((2 * count, 1), np.int64),
+        service_ns=np.ones((2 * count, 1), np.int64),
+        servers=[1000],
+        capacity=[UNLIMITED],
+        tables=Tables(
+            capacity=[places],
+            table=np.zeros(count, np.int64),
+            entry=np.tile(np.arange(count), 2)[:, None],
+            keep_ns=np.repeat([1000, 10], count),
+            refused_ns=np.full((2 * count, 1), 3),
+            **{"held": [0], **kind},
+        ),
+    )
+
+
+def test_a_full_table_refuses_until_an_entry_has_left(engine: Engine) -> None:
+    trace = engine(connections([0, 5, 29, 30], [20, 90, 90, 95], places=1))
+    assert trace.is_refused()[:4].tolist() == [False, True, True, False]
+    assert trace.highest_occupancy.tolist() == [1]
+    assert (trace.depart_ns - trace.start_ns)[:4, 0].tolist() == [1, 3, 3, 1]
+
+
+def test_places_that_are_held_are_never_free(engine: Engine) -> None:
+    trace = engine(connections([0, 1], [2, 51], places=3, held=[2]))
+    assert trace.is_refused().tolist() == [False, True, False, False], "at 51 the second is the first to need its entry"
+    assert trace.highest_occupancy.tolist() == [3]
+
+
+def test_an_entry_leaves_by_itself_where_nothing_closes_it(engine: Engine) -> None:
+    trace = engine(connections([0, 999, 1000], [5000, 5000, 5000], places=1))
+    assert trace.is_refused()[:3].tolist() == [False, True, False]
+
+
+def test_a_table_that_never_fills_changes_nothing(engine: Engine) -> None:
+    plan = connections(list(range(50)), list(range(100, 150)), places=50)
+    bare = Plan(plan.release_ns, plan.station, plan.service_ns, plan.servers, plan.capacity)
+    with_table, without = engine(plan), engine(bare)
+    for name in ("arrive_ns", "start_ns", "depart_ns", "refused_visit"):
+        assert getattr(with_table, name).tolist() == getattr(without, name).tolist()
+    assert without.highest_occupancy.tolist() == []
+
+
+@pytest.mark.parametrize(("rate", "stay", "places"), [(3.0, 1.0, 4), (20.0, 1.0, 12)])
+def test_refusals_are_as_erlang_says(engine: Engine, rate: float, stay: float, places: int) -> None:
+    """Poisson arrivals that stay for a fixed time and are refused where all places are taken: Erlang's loss formula.
+
+    Keeping an entry is a service without a queue; the formula holds for any distribution of that time.
+    """
+    count, second = 40_000, 10**9
+    gaps = np.random.default_rng(1).exponential(second / rate, count)
+    table = Tables([places], [0], np.zeros(count, np.int64), np.arange(count)[:, None],
+                   np.full(count, int(stay * second)), np.ones((count, 1), np.int64))  # fmt: skip
+    station = np.zeros((count, 1), np.int64)
+    trace = engine(Plan(np.cumsum(gaps).astype(np.int64), station, station + 1, [10**6], [UNLIMITED], tables=table))
+    load, blocked = rate * stay, 1.0
+    for number in range(1, places + 1):
+        blocked = load * blocked / (number + load * blocked)
+    assert trace.is_refused().mean() == pytest.approx(blocked, abs=0.012)
 
 
 def test_service_time_is_depart_minus_start(engine: Engine) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kubesim.engine import Plan
+from kubesim.engine import Plan, Tables
 from kubesim.errors import PlanError
 
 
@@ -69,3 +69,43 @@ def test_defaults_mean_none() -> None:
 def test_a_broken_plan_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=f"plan: {message}".replace("(", r"\(")):
         plan(**changes)
+
+
+def tables(**changes: Any) -> Tables:
+    """A table with entries for the two packets of :func:`plan`, with something changed."""
+    fields: dict[str, Any] = {
+        "capacity": [2],
+        "held": [0],
+        "table": [0, 0],
+        "entry": [[0, -1], [1, -1]],
+        "keep_ns": [5, 5],
+        "refused_ns": [[1, 1], [1, 1]],
+    }
+    return Tables(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"capacity": [-1]}, "tables.capacity of table 0: a table cannot have fewer than 0 places"),
+        ({"capacity": [1.5]}, "tables.capacity holds float64 values"),
+        ({"held": [-1]}, "tables.held of table 0"),
+        ({"held": [0, 0]}, "tables.held has 2 entries; it needs 1"),
+        ({"table": [0, 1]}, "tables.table of entry 1: there is no such table"),
+        ({"entry": [[0, -1], [2, -1]]}, "tables.entry of packet 1: there is no such entry"),
+        ({"entry": [[0, -1], [-2, -1]]}, "tables.entry of packet 1: there is no such entry"),
+        ({"entry": [[0, -1], [1, 1]]}, "tables.entry of packet 1: there is no such visit"),
+        ({"entry": [[0], [1]]}, "tables.entry has shape"),
+        ({"keep_ns": [5, 0]}, "tables.keep_ns of packet 1: an entry stays at least 1 ns"),
+        ({"keep_ns": [5]}, "tables.keep_ns has shape"),
+        ({"refused_ns": [[0, 1], [1, 1]]}, "tables.refused_ns of packet 0: service lasts at least 1 ns"),
+    ],
+)
+def test_broken_tables_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=f"plan: {message}"):
+        plan(tables=tables(**changes))
+
+
+def test_tables_that_fit_are_taken() -> None:
+    assert plan(tables=tables()).tables is not None
+    assert plan().tables is None

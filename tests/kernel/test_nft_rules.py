@@ -14,6 +14,7 @@ from kubesim.kernel.netfilter.nft_rule import parse_nft_rule
 from kubesim.kernel.netfilter.nft_ruleset import read_nft
 from kubesim.kernel.netfilter.nft_sets import NftSet
 from kubesim.kernel.netfilter.nft_tokens import NftSyntaxError
+from kubesim.kernel.netfilter.recent import RecentClients
 from kubesim.kernel.netfilter.rule import Probe
 from kubesim.kernel.netfilter.targets import (
     Accept,
@@ -226,7 +227,8 @@ def test_random_ways_have_their_shares() -> None:
 def test_sources_are_noted_in_a_set_and_found_there() -> None:
     (state,) = outcomes("update @seen { ip saddr timeout 3h } accept")
     assert (state.noted_in, state.operations) == (("seen",), {"nft_set_lookup": 1})
-    ROOT.recent_clients["seen"] = {"10.244.0.5"}
+    ROOT.recent_clients["seen"] = RecentClients()
+    ROOT.recent_clients["seen"].note("10.244.0.5")
     try:
         assert ends("ip saddr @seen drop") == Drop()
     finally:

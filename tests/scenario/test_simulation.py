@@ -386,6 +386,35 @@ def test_session_affinity_and_schedulers_in_a_run(tmp_path: Any) -> None:
         assert (servers == 1).all(), proxy
 
 
+def test_a_list_of_100_clients_loses_the_affinity_of_the_others(tmp_path: Any) -> None:
+    """Clients of a node that come in turn: those that xt_recent has just forgotten are the next."""
+    file = tmp_path / "m.yaml"
+    file.write_text(
+        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {selector: {app: w}, sessionAffinity: ClientIP, ports: [{port: 80}]}}\n"
+        "---\n"
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: w}, spec: {replicas: 5, template: {metadata: {labels: {app: w}}, spec: {}}}}\n"
+    )
+    moved = {}
+    for proxy, clients in (("iptables", 600), ("iptables", 90), ("nftables", 600)):
+        result = simulate(
+            proxy=proxy,
+            cni="flannel-host-gw",
+            cluster={"manifests": [str(file)], "services": 0, "endpoint_nodes": None, "nodes": 1},
+            traffic={
+                "workload": "poisson_connections",
+                "clients": clients,
+                "connections": 3 * clients,
+                "to": "web",
+                "clients_on": ["node-1"],
+            },
+        )
+        servers = result.transactions.groupby("client")["server"].nunique()
+        moved[proxy, clients] = (servers > 1).mean()
+    assert moved["iptables", 600] > 0.5, "each of 5 endpoints has a list of 100, and 120 clients"
+    assert moved["iptables", 90] == 0
+    assert moved["nftables", 600] == 0
+
+
 def test_connections_are_spread_over_endpoints_alike() -> None:
     for proxy in PROXIES:
         result = simulate(

@@ -93,6 +93,21 @@ def test_a_way_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no way with 'carrier pigeon'" in capsys.readouterr().err
 
 
+def test_the_hosts_conntrack_table_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bursts.main(["--full-table"])
+    assert "use a user-mode kernel" in capsys.readouterr().err
+
+
+def test_a_run_has_its_modules() -> None:
+    wide, full = bursts._modules([]), bursts._modules(["--full-table"])
+    assert "ip_vs conn_tab_bits=16" in wide
+    assert "ip_vs" not in wide
+    assert "nf_conntrack hashsize=262144" in full
+    assert "nf_conntrack" not in full
+    assert bursts._modules(["--connections"]) == bursts.MODULES
+
+
 def test_errors_of_commands_are_one_line() -> None:
     with pytest.raises(InputError, match="no-such-program is not installed"):
         run_tool("no-such-program")

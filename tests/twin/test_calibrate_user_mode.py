@@ -19,6 +19,7 @@ def test_the_file_has_ipvs_and_takes_the_rest_from_its_base(tmp_path: Path) -> N
         "ipvs_schedule ns_per_item above 100": Estimate(6.0, None),
         "ipvs_connection_new fixed_ns": Estimate(-5.0, None),
         "iptables_rule ns_per_item": Estimate(99.0, None),
+        "conntrack_evict fixed_ns": Estimate(700.0, None),
     }
     ratios = {"ipip/vxlan": Estimate(0.97, None)}
     found = UserModeCalibration(prices, ratios, Estimate(2.0, 0.4), "6.1", BASE)
@@ -31,5 +32,6 @@ def test_the_file_has_ipvs_and_takes_the_rest_from_its_base(tmp_path: Path) -> N
     fixed_ns = made.price_ns("ipvs_schedule", 0, 0)
     assert made.price_ns("ipvs_schedule", 150, 0) - fixed_ns == 100 * 4 + 50 * 6
     assert made.operation("ipvs_connection_new") == BASE.operation("ipvs_connection_new"), "no price is below zero"
+    assert made.price_ns("conntrack_evict") == 700
     assert made.operation("iptables_rule") == BASE.operation("iptables_rule")
     assert "ipip/vxlan" in (tmp_path / "mine.yaml").read_text()

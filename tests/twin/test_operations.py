@@ -13,6 +13,7 @@ from kubesim.errors import InputError
 from kubesim.twin.operations import (
     Estimate,
     chain_prices,
+    full_table_prices,
     kernel_ratio,
     main,
     operation_prices,
@@ -113,6 +114,47 @@ def test_chains_are_priced_in_steps() -> None:
     )
 
 
+EVERY_BUCKET, ENTRY, EVICT, DROP = 60.0, 120.0, 500.0, 30.0
+
+
+def full_table_ways() -> dict[str, dict[int, float]]:
+    """Ways into a full table that take what the prices above say."""
+    searched = {256: 1 / 64, 65_536: 4, 262_144: 16}
+    return {
+        "dropped by a rule": dict.fromkeys(searched, 800.0 + DROP),
+        "refused": {number: 800 + EVERY_BUCKET + ENTRY * items for number, items in searched.items()},
+        "new": {65_536: 2000.0},
+        "evicting": {65_536: 2000 + EVERY_BUCKET - DROP + ENTRY + EVICT},
+    }
+
+
+def test_a_full_table_is_priced_by_what_is_searched() -> None:
+    prices = full_table_prices(full_table_ways(), {"iptables_table": 20, "iptables_rule": 10})
+    assert prices == pytest.approx(
+        {
+            "conntrack_early_drop fixed_ns": EVERY_BUCKET,
+            "conntrack_early_drop ns_per_item": ENTRY,
+            "conntrack_evict fixed_ns": EVICT,
+        }
+    )
+    scaled = full_table_prices(full_table_ways(), {"iptables_table": 0, "iptables_rule": 0}, scale=2)
+    assert scaled["conntrack_early_drop fixed_ns"] == pytest.approx(2 * (EVERY_BUCKET - DROP))
+    assert scaled["conntrack_early_drop ns_per_item"] == pytest.approx(ENTRY)
+
+
+def test_runs_of_a_full_table_are_scaled_as_the_others() -> None:
+    here = ways() | {"routed, conntrack, established": 1200.0, "routed, conntrack, new": 1500.0}
+    there = {name: 500 + 2 * ns for name, ns in here.items()}
+    timings = {
+        way: {str(number): {"best_decile_ns": ns} for number, ns in numbers.items()}
+        for way, numbers in full_table_ways().items()
+    }
+    runs = [run_of(here), {"ns_per_packet_by_entries": timings}]
+    alone, scaled = (summarise(runs, host)["operations"] for host in (None, run_of(there)))
+    name = "conntrack_evict fixed_ns"
+    assert scaled[name].value == pytest.approx(2 * alone[name].value)
+
+
 def test_runs_are_averaged() -> None:
     faster = ways() | {"ipvs passing by": 1000.0 + LOOK - 4}
     found = summarise([run_of(ways()), run_of(faster)])["operations"]["ipvs_connection_lookup fixed_ns"]
@@ -145,6 +187,7 @@ def test_the_set_replaces_ipvs_and_nothing_else() -> None:
     changed = {name for name in base.operations if base.operations[name] != measured.operations[name]}
     assert changed == {
         "ipvs_connection_lookup", "ipvs_service_lookup", "ipvs_schedule", "ipvs_connection_new", "ipvs_nat",
+        "conntrack_early_drop", "conntrack_evict",
     }  # fmt: skip
     assert set(base.operations) == set(measured.operations)
     weak = [

@@ -153,6 +153,17 @@ class TestInAUserModeKernel:
         assert not processes_in(tmp_path)
 
     @pytest.mark.usefixtures("kernel")
+    def test_a_full_table_refuses_and_evicts(self) -> None:
+        """The run itself checks that tables stay as full as they were."""
+        result = bursts.measure_in_user_mode(["--full-table", "--rounds", "3", "--frames", "1024"], limit_s=120)
+        ns = {
+            way: {int(number): timing["best_decile_ns"] for number, timing in timings.items()}
+            for way, timings in result["ns_per_packet_by_entries"].items()
+        }
+        assert set(ns) == {"dropped by a rule", "refused", "new", "evicting"}
+        assert ns["refused"][262_144] > ns["refused"][256], "8 buckets are searched"
+
+    @pytest.mark.usefixtures("kernel")
     def test_ways_are_timed(self) -> None:
         """That IPVS is there, and delivers."""
         arguments = ["--rounds", "3", "--frames", "1024", "--only", "ipvs miss"]

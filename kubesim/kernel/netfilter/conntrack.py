@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kubesim.kernel.address import flow_hash
 from kubesim.kernel.fragment import reassemble
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, Priority, Verdict
 
 UDP_TIMEOUT_S = 30
 """How long an entry of UDP without an answer stays (nf_conntrack_udp_timeout)."""
+
+BUCKETS = 262_144
+"""Buckets of the table on machines with more than 4 GiB (nf_conntrack_init_start); all namespaces share them."""
+
+BUCKETS_SEARCHED = 8
+"""Buckets in which a full table looks for an entry that can go (NF_CT_EVICTION_RANGE)."""
 
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
@@ -31,6 +38,9 @@ class Connection:
         Whether the first packet has left the host or reached a socket, so that the entry is in the table.
     has_reply
         Whether an answer has been seen; until then packets count as NEW.
+    is_assured
+        Whether the entry stays when the table is full: TCP's does as soon as the handshake is done; UDP's would after
+        2 s of traffic both ways, but a walk takes no time.
     has_destination_nat, has_source_nat
         Whether addresses are rewritten.
     nat_done
@@ -41,6 +51,7 @@ class Connection:
     reply: FlowTuple
     is_confirmed: bool = False
     has_reply: bool = False
+    is_assured: bool = False
     has_destination_nat: bool = False
     has_source_nat: bool = False
     nat_done: frozenset[str] = frozenset()
@@ -48,6 +59,9 @@ class Connection:
 
 class Conntrack:
     """The table of one namespace.
+
+    ``limit`` is how many connections it may hold (``nf_conntrack_max``), None for any number; ``others`` is how many
+    assured ones it holds besides those walked here; ``buckets`` is the length of the hash table.
 
     Parameters
     ----------
@@ -58,6 +72,9 @@ class Conntrack:
     def __init__(self, namespace: Namespace) -> None:
         self._entries: dict[FlowTuple, tuple[Connection, bool]] = {}
         self._namespace = namespace
+        self.limit: int | None = None
+        self.others = 0
+        self.buckets = BUCKETS
         namespace.conntrack = self
         for hook in (Hook.PREROUTING, Hook.OUTPUT):
             namespace.hooks.register(hook, Priority.DEFRAGMENT, self.defragment)
@@ -101,6 +118,9 @@ class Conntrack:
         found = self._entries.get(packet.flow)
         if found is None:
             with walk.for_first_buffer():
+                if not self._has_room(walk, packet.flow, call):
+                    walk.drop(f"nf_conntrack: table full, dropping packet, in {self._namespace.name}")
+                    return Verdict.STOP
                 walk.pay("conntrack_new", at=call.hook)
             flow = packet.flow
             packet.connection, packet.is_reply = Connection(flow, flow.reversed()), False
@@ -109,6 +129,8 @@ class Conntrack:
         packet.connection, packet.is_reply = found
         if packet.is_reply:
             packet.connection.has_reply = True
+        elif packet.connection.has_reply and packet.protocol == "tcp":
+            packet.connection.is_assured = True
         packet.state = "ESTABLISHED" if packet.connection.has_reply else "NEW"
         return Verdict.ACCEPT
 
@@ -118,9 +140,43 @@ class Conntrack:
         if connection is not None and not connection.is_confirmed:
             with walk.for_first_buffer():
                 walk.pay("conntrack_confirm", at=call.hook)
+            if not (self.is_free(connection.original) and self.is_free(connection.reply)):
+                walk.drop(f"conntrack of {self._namespace.name}: another connection has the same tuple (insert_failed)")
+                return Verdict.STOP
             connection.is_confirmed = True
             self._insert(connection)
         return Verdict.ACCEPT
+
+    def _has_room(self, walk: Walk, flow: FlowTuple, call: HookCall) -> bool:
+        """Whether the table takes one more, if need be for another that goes (``early_drop``).
+
+        The first of the buckets behind the new one's that has entries which are not assured loses them all.
+        """
+        if self.limit is None or len(self) + self.others < self.limit:
+            return True
+        first = self._bucket(flow)
+        near: dict[int, list[Connection]] = {}
+        for found, (connection, _) in self._entries.items():
+            near.setdefault((self._bucket(found) - first) % self.buckets, []).append(connection)
+        evicted: list[Connection] = []
+        buckets = met = 0
+        while buckets < BUCKETS_SEARCHED and not evicted:
+            here = near.get(buckets, [])
+            evicted = [connection for connection in dict.fromkeys(here) if not connection.is_assured]
+            buckets, met = buckets + 1, met + len(here)
+        walk.pay("conntrack_early_drop", met + buckets * 2 * self.others // self.buckets, at=call.hook)
+        for connection in evicted:
+            walk.pay("conntrack_evict", at=call.hook)
+            self._remove(connection)
+        return bool(evicted)
+
+    def _bucket(self, flow: FlowTuple) -> int:
+        """Where a tuple is: requests and replies in buckets of their own, as ``hash_conntrack_raw`` has it."""
+        return flow_hash("|".join(str(part) for part in flow)) % self.buckets
+
+    def _remove(self, connection: Connection) -> None:
+        for flow in (connection.original, connection.reply):
+            self._entries.pop(flow, None)
 
     def _insert(self, connection: Connection) -> None:
         self._entries[connection.original] = (connection, False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kubesim.kernel.netfilter import targets
 from kubesim.kernel.netfilter.hooks import HookCall, Verdict
 from kubesim.kernel.netfilter.nat import Nat
+from kubesim.kernel.netfilter.recent import RecentClients
 from kubesim.kernel.walk import Refusal
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str
     packet.mark = state.mark
     walk.note_ruling(place, state)
     for name in state.noted_in:
-        call.namespace.recent_clients.setdefault(name, set()).add(packet.source)
+        call.namespace.recent_clients.setdefault(name, RecentClients()).note(packet.source)
     match state.verdict:
         case targets.Drop() | targets.Reject() as verdict:
             refusal = Refusal("REJECT" if isinstance(verdict, targets.Reject) else "DROP", state.rule)
@@ -43,10 +44,10 @@ def execute(walk: Walk, packet: Packet, call: HookCall, state: State, place: str
             if not _is_passed_on(call.namespace, packet.protocol, address, port):
                 walk.decide(address, port, is_sticky=bool(state.noted_in))
         case targets.SourceNat(address) if packet.connection is not None:
-            Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=False)
+            Nat.of(call.namespace).translate_source(walk, packet.connection, address, is_random_port=False)
         case targets.Masquerade(is_random) if packet.connection is not None and call.out_device is not None:
             address = call.namespace.primary_address(call.namespace.devices[call.out_device])
-            Nat.of(call.namespace).translate_source(packet.connection, address, is_random_port=is_random)
+            Nat.of(call.namespace).translate_source(walk, packet.connection, address, is_random_port=is_random)
     return Verdict.ACCEPT
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from kubesim.kernel.netfilter.recent import PLACES, RecentClients
+
 if TYPE_CHECKING:
     from kubesim.kernel.netfilter.rule import Probe
     from kubesim.kernel.netfilter.traversal import State
@@ -311,7 +313,7 @@ class RecentlySeen:
 
     def probability(self, probe: Probe, state: State) -> float:
         """Look the source up, or note it."""
-        clients = probe.namespace.recent_clients.setdefault(self.name, set())
+        clients = probe.namespace.recent_clients.setdefault(self.name, RecentClients(PLACES))
         if self.is_set:
             state.noted_in = (*state.noted_in, self.name)
             return 1.0

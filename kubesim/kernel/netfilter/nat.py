@@ -10,7 +10,7 @@ from kubesim.kernel.netfilter.hooks import Hook, HookCall, HookFunction, Priorit
 
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
-    from kubesim.kernel.packet import Packet
+    from kubesim.kernel.packet import FlowTuple, Packet
     from kubesim.kernel.walk import Walk
 
 DESTINATION, SOURCE = "destination", "source"
@@ -21,6 +21,7 @@ _MANIPULATION = {
     Hook.POSTROUTING: SOURCE,
 }
 _FIRST_PORT, _PORTS = 1024, 64512  # nf_nat_l4proto_unique_tuple: any unprivileged port
+_PORT_WINDOWS = (128, 64, 32, 16, 8)  # NF_NAT_MAX_ATTEMPTS, halved while it is at least 16
 
 
 class Nat:
@@ -82,24 +83,38 @@ class Nat:
         connection.has_destination_nat = True
         connection.nat_done |= {DESTINATION}
 
-    def translate_source(self, connection: Connection, address: str, *, is_random_port: bool) -> None:
+    def translate_source(self, walk: Walk, connection: Connection, address: str, *, is_random_port: bool) -> None:
         """Let this connection seem to come from another address (SNAT, MASQUERADE), under a port that is free.
 
         Linux keeps the port where it can, or draws one (``--random-fully``); here the draw is a hash of the flow,
-        so that a walk is always the same.
+        so that a walk is always the same. Ports are free or not for each server by itself.
         """
         port = connection.original.source_port
         reply = connection.reply._replace(destination=address, destination_port=port)
-        attempt = 0
-        while is_random_port or not self._conntrack.is_free(reply):
-            port = _FIRST_PORT + flow_hash(*connection.original, attempt) % _PORTS
-            reply = reply._replace(destination_port=port)
-            attempt += 1
-            if self._conntrack.is_free(reply):
-                break
+        if is_random_port or not self._conntrack.is_free(reply):
+            reply = self._with_free_port(walk, reply, connection.original)
         connection.reply = reply
         connection.has_source_nat = True
         connection.nat_done |= {SOURCE}
+
+    def _with_free_port(self, walk: Walk, reply: FlowTuple, original: FlowTuple) -> FlowTuple:
+        """Look for a free port in windows that shrink, each from another start (``nf_nat_l4proto_unique_tuple``).
+
+        When all are in use, or this search only meets such, a port is taken all the same, and the packet is dropped
+        when its entry is to be confirmed.
+        """
+        tried = 0
+        for number, window in enumerate(_PORT_WINDOWS):
+            start = flow_hash(*original, number)
+            for step in range(window):
+                reply = reply._replace(destination_port=_FIRST_PORT + (start + step) % _PORTS)
+                if self._conntrack.is_free(reply):
+                    if tried:
+                        walk.pay("nat_port_search", tried)
+                    return reply
+                tried += 1
+        walk.pay("nat_port_search", tried)
+        return reply
 
     @staticmethod
     def _rewrite(packet: Packet, connection: Connection, manipulation: str) -> bool:
