@@ -287,7 +287,7 @@ class Datapath:
         if packet.length_bytes > device.mtu:
             walk.drop(f"a packet of {packet.length_bytes} bytes does not fit the MTU of {device.mtu} of {device.name}")
         elif isinstance(device, UdpTunnel):
-            device.send_to(walk, packet, output.remote)
+            device.send_to(walk, packet, output.remote, is_dont_fragment=True)  # "df_default", ovs-vswitchd.conf.db(5)
         elif isinstance(device, InternalPort):
             packet.forget_connection()
             backlog.enqueue(walk, packet, device)

@@ -42,10 +42,11 @@ class UdpTunnel(Tunnel):
         super().__init__(namespace, name, mtu, local_address, "udp", port)
         self._overhead_bytes = header_bytes + ETHERNET_HEADER_BYTES
 
-    def send_to(self, walk: Walk, packet: Packet, remote: str) -> None:
+    def send_to(self, walk: Walk, packet: Packet, remote: str, *, is_dont_fragment: bool = False) -> None:
         """Wrap the packet and send the outer one, which passes netfilter on its own (``udp_tunnel_xmit_skb``).
 
-        A program at another device, or a switch, can have chosen the endpoint (collect-metadata mode).
+        A program at another device, or a switch, can have chosen the endpoint (collect-metadata mode), and whether
+        routers may cut the outer packet: by default they may (``df unset``, ip-link(8)).
         """
         walk.pay(self.encapsulation, at=self.name)
         outer = Packet(
@@ -57,7 +58,7 @@ class UdpTunnel(Tunnel):
             payload_bytes=0,
             mark=packet.mark,
             inner=packet,
-            is_dont_fragment=False,  # "df unset", as ip-link(8) has it by default
+            is_dont_fragment=is_dont_fragment,
             overhead_bytes=self._overhead_bytes,
         )
         packet.forget_connection()

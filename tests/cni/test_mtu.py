@@ -29,7 +29,7 @@ SPARED_BYTES = {"flannel-wireguard": 20, "weave": 74}
 PADDING_BYTES = {"flannel-wireguard": 12}
 """What a packet of 1028 bytes is padded with, to a multiple of 16."""
 
-CUT_OUTSIDE = {"antrea-geneve", "calico-vxlan", "cilium", "flannel-udp", "flannel-vxlan", "flannel-wireguard"}
+CUT_OUTSIDE = {"calico-vxlan", "cilium", "flannel-udp", "flannel-vxlan", "flannel-wireguard"}
 """Tunnels whose outer header has no DF, so that a packet which is too long for the network goes in two frames."""
 
 

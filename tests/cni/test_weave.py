@@ -160,7 +160,7 @@ def test_sleeve_goes_by_way_of_two_processes(cluster: Cluster) -> None:
 def test_sleeve_handles_each_frame_by_itself(cluster: Cluster) -> None:
     deployment = weave(cluster, mode="sleeve")
     buffer = Packet("10.244.1.11", "10.244.2.21", "tcp", 40_000, 80, 10 * 1324, segment_bytes=1324)
-    per_frame = {hop.operation: hop.items for hop in send(deployment, "10.244.1.11", buffer).hops}
+    per_frame = {hop.operation: hop.total_items for hop in send(deployment, "10.244.1.11", buffer).hops}
     assert per_frame["relay_frame"] == per_frame["packet_socket_receive"] == per_frame["packet_socket_send"] == 10
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kubesim.kernel.address import flow_hash
 from kubesim.kernel.netfilter.conntrack import Connection, Conntrack
 from kubesim.kernel.netfilter.hooks import Hook, HookCall, HookFunction, Priority, Verdict
+from kubesim.kernel.packet import TRANSPORT_HEADER_BYTES
 
 if TYPE_CHECKING:
     from kubesim.kernel.namespace import Namespace
@@ -87,11 +88,13 @@ class Nat:
         """Let this connection seem to come from another address (SNAT, MASQUERADE), under a port that is free.
 
         Linux keeps the port where it can, or draws one (``--random-fully``); here the draw is a hash of the flow,
-        so that a walk is always the same. Ports are free or not for each server by itself.
+        so that a walk is always the same. Ports are free or not for each server by itself; a protocol without ports,
+        as IP in IP, keeps none.
         """
         port = connection.original.source_port
         reply = connection.reply._replace(destination=address, destination_port=port)
-        if is_random_port or not self._conntrack.is_free(reply):
+        has_ports = connection.original.protocol in TRANSPORT_HEADER_BYTES
+        if has_ports and (is_random_port or not self._conntrack.is_free(reply)):
             reply = self._with_free_port(walk, reply, connection.original)
         connection.reply = reply
         connection.has_source_nat = True
