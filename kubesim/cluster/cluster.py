@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kubesim.cluster.fleet import Fleet
+    from kubesim.cluster.http_routes import HttpRoute
     from kubesim.cluster.records import Endpoint, Node, Pod, Service, ServicePort
 
 
@@ -38,6 +39,8 @@ class Cluster:
         The range that virtual addresses are taken from.
     notices
         What a person should know about how the input was read.
+    http_routes
+        Ingresses and HTTPRoutes.
     """
 
     nodes: tuple[Node, ...]
@@ -48,6 +51,7 @@ class Cluster:
     service_cidr: str
     fleet: Fleet | None = None
     notices: tuple[str, ...] = field(default=())
+    http_routes: tuple[HttpRoute, ...] = ()
 
     @cached_property
     def all_services(self) -> tuple[Service, ...]:
@@ -144,6 +148,23 @@ class Cluster:
         if len(found) > 1:
             raise InputError(f"Service {name!r} is in several namespaces: {', '.join(one.full_name for one in found)}")
         return found[0]
+
+    def behind(self, service: Service, port: ServicePort) -> tuple[Pod, ...]:
+        """The pods that serve at the ready endpoints of a Service port, those on the host network too."""
+        found = []
+        for endpoint in self.endpoints(service, port):
+            pod = self.pod_at(endpoint.address) or self._pod_on_host(endpoint.address, service)
+            if pod is not None and endpoint.is_ready:
+                found.append(pod)
+        return tuple(found)
+
+    def _pod_on_host(self, address: str, service: Service) -> Pod | None:
+        """The pod on the host network of a node that a Service selects."""
+        wanted = service.selector.items()
+        sharing = (pod for pod in self.pods if pod.is_host_network and pod.address == address)
+        return next(
+            (pod for pod in sharing if pod.namespace == service.namespace and wanted <= pod.labels.items()), None
+        )
 
     def service_names(self) -> list[str]:
         """Bare names of Services, for messages; of a fleet, the first and the last."""
