@@ -8,7 +8,7 @@ from kubesim.kernel import ip
 from kubesim.kernel.walk import Chance, Context, Path, Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import Packet
@@ -32,6 +32,7 @@ def send(
     send_call: str | None = SEND,
     receive_call: str | None = RECEIVE,
     stop_at_decision: bool = False,
+    work: Iterable[tuple[str, int]] = (),
 ) -> Path:
     """Send a packet from a socket in ``namespace`` and follow it to its end.
 
@@ -51,6 +52,8 @@ def send(
         The system call in which a process waits for it; None if nobody does (a SYN).
     stop_at_decision
         Go no further than the choice of a real server.
+    work
+        Operations of the sending process itself before it sends, each with the bytes that it touches.
 
     Returns
     -------
@@ -60,6 +63,8 @@ def send(
     walk = Walk(chance, materialise, receive_call=receive_call, stop_at_decision=stop_at_decision)
     walk.host = namespace.host.name
     materialise(packet.destination)
+    for operation, size_bytes in work:
+        walk.pay(operation, size_bytes=size_bytes, at=namespace.name)
     if send_call is not None:
         walk.pay(send_call, size_bytes=packet.payload_bytes, at=namespace.name)
     else:

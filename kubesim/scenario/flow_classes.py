@@ -52,6 +52,8 @@ class RouteKey:
         Whether the client uses a virtual address.
     is_tunnel_known
         Whether conntrack knows the tunnel's source port from another connection.
+    kinds
+        What is sent there, by number.
     """
 
     client: Place
@@ -59,6 +61,7 @@ class RouteKey:
     is_same_pod: bool
     is_virtual: bool
     is_tunnel_known: bool
+    kinds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class _Classifier:
         self._routes: dict[object, int] = {}
         self._route_list: list[Route] = []
         self._servers: dict[str, int] = {}
-        self._kinds = [(int(kind), messages.kinds[kind]) for kind in np.unique(messages.script.kind)]
+        self._kinds_by_service = messages.kinds_by_service()
 
     def run(self, numbers: npt.NDArray[np.float64], is_tunnel_known: npt.NDArray[np.bool_]) -> FlowClasses:
         """Classify all flows, in order."""
@@ -252,13 +255,17 @@ class _Classifier:
         ready = [one for one in listed if one.is_ready and ":" not in one.address]
         if not ready:
             reason = f"name resolution of {flow.service.full_name} gives no address: it has no ready endpoints"
-            return Path((), (), {}, None, reason, self._packet(flow, self._messages.kinds[0], "", 0), None)
+            return Path((), (), {}, None, reason, self._packet(flow, self._kinds(flow)[0][1], "", 0), None)
         endpoint = ready[min(len(ready) - 1, int(flow.number * len(ready)))]
         return _Server(endpoint.address, endpoint.port, opening=0)
 
+    def _kinds(self, flow: _Flow) -> list[tuple[int, MessageKind]]:
+        """The kinds of message of a flow, by number."""
+        return [(kind, self._messages.kinds[kind]) for kind in self._kinds_by_service[flow.service_index]]
+
     def _open(self, flow: _Flow, choices: _Choices) -> _Server | Path:
         """Walk a first packet up to the choice of a server; the path where it ends without one."""
-        kind = next(kind for _, kind in self._kinds if kind.is_opening)
+        kind = next(kind for _, kind in self._kinds(flow) if kind.is_opening)
         packet = self._packet(flow, kind, str(flow.service.cluster_ip), flow.port.port)
         path = self._send(flow.client, packet, kind, Chance(flow.number), stop_at_decision=True)
         decision = path.decision
@@ -280,10 +287,12 @@ class _Classifier:
         deployment = self._deployment
         pod = deployment.cluster.pod_at(server.address)
         node = deployment.node_at(server.address)
-        key: object = (server.address, flow.is_tunnel_known)
+        kinds = self._kinds_by_service[flow.service_index]
+        key: object = (server.address, flow.is_tunnel_known, kinds)
         if pod is not None or node is not None:
             place = _place(pod) if pod is not None else Place(str(node), is_host_network=True)
-            key = RouteKey(_place(flow.client), place, pod == flow.client, self._is_virtual(flow), flow.is_tunnel_known)
+            is_same, is_virtual = pod == flow.client, self._is_virtual(flow)
+            key = RouteKey(_place(flow.client), place, is_same, is_virtual, flow.is_tunnel_known, kinds)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             self._deployment.forget_connections()
@@ -304,14 +313,14 @@ class _Classifier:
         opening: Path | None = None
         path: Path | None = None
         route: Route = {}
-        for number, kind in self._kinds:
+        for number, kind in self._kinds(flow):
             if kind.part is not Part.ARRIVAL or path is None:
                 if kind.is_request:
                     packet = self._packet(flow, kind, *virtual)
                     path = self._send(flow.client, packet, kind, Chance(luck.number, luck.server))
                 else:
                     assert opening is not None  # noqa: S101 - a reply follows what it answers
-                    path = self._reply(server, kind, opening)
+                    path = self._reply(flow, server, kind, opening)
             before = path.decision.hops_before if kind.is_opening and path.decision is not None else 0
             route[number] = KindPath(priced(path.hops, self._costs)[before:], path.reason, path.queue_hash)
             if path.reason is not None:
@@ -324,18 +333,19 @@ class _Classifier:
         key = (_place(flow.client), flow.service_index)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
-            first = self._kinds[0][0]
+            first = self._kinds(flow)[0][0]
             self._route_list.append({first: KindPath(priced(path.hops, self._costs), path.reason)})
         return self._routes[key]
 
     def _packet(self, flow: _Flow, kind: MessageKind, destination: str, port: int) -> Packet:
         """What the client sends."""
-        return self._of_kind(kind, flow.client.address, flow.source_port, destination, port)
+        return self._of_kind(kind, flow, (flow.client.address, flow.source_port), (destination, port))
 
-    def _reply(self, server: _Server, kind: MessageKind, opening: Path) -> Path:
+    def _reply(self, flow: _Flow, server: _Server, kind: MessageKind, opening: Path) -> Path:
         """Send what the server answers, to whom the client seemed to be."""
         seen = opening.packet.flow
-        packet = self._of_kind(kind, seen.destination, seen.destination_port, seen.source, seen.source_port)
+        ends = (seen.destination, seen.destination_port), (seen.source, seen.source_port)
+        packet = self._of_kind(kind, flow, *ends)
         namespace = self._deployment.namespace_at(server.address)
         return socket.send(
             namespace,
@@ -343,16 +353,17 @@ class _Classifier:
             materialise=self._deployment.materialise,
             send_call=kind.send_call,
             receive_call=kind.receive_call,
+            work=kind.work,
         )
 
-    def _of_kind(self, kind: MessageKind, source: str, source_port: int, destination: str, port: int) -> Packet:
-        segment_bytes = self._deployment.segment_bytes if self._messages.protocol == "tcp" else 0
+    def _of_kind(self, kind: MessageKind, flow: _Flow, source: tuple[str, int], destination: tuple[str, int]) -> Packet:
+        segment_bytes = self._deployment.segment_bytes if flow.port.protocol == "tcp" else 0
         return Packet(
-            source,
-            destination,
-            self._messages.protocol,
-            source_port,
-            port,
+            source[0],
+            destination[0],
+            flow.port.protocol,
+            source[1],
+            destination[1],
             kind.payload_bytes,
             segment_bytes,
             is_opening=kind.is_opening,
@@ -369,6 +380,7 @@ class _Classifier:
             send_call=kind.send_call,
             receive_call=kind.receive_call,
             stop_at_decision=stop_at_decision,
+            work=kind.work,
         )
 
 

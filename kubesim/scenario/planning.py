@@ -201,8 +201,21 @@ class _Planner:
         if visit.role is Role.WORKER:
             return stations.first(visit.host, "application core") + rows % cores
         is_client = message_kind.is_request is (visit.role is Role.SEND)
-        shift = 0 if is_client else cores // 2
-        return stations.first(visit.host, "application core") + (messages.thread[rows] + shift) % cores
+        threads = self._serving_threads(rows, cores) if not is_client else self._calling_threads(rows, cores)
+        return stations.first(visit.host, "application core") + threads % cores
+
+    def _serving_threads(self, rows: npt.NDArray[np.int64], cores: int) -> npt.NDArray[np.int64]:
+        """The server's thread of some messages; apart from the clients', which may be on the same host."""
+        messages = self._messages
+        threads = messages.thread if messages.server_thread is None else messages.server_thread
+        return threads[rows] + cores // 2
+
+    def _calling_threads(self, rows: npt.NDArray[np.int64], cores: int) -> npt.NDArray[np.int64]:
+        """The client's thread of some messages; one that serves others too is where those find it."""
+        messages = self._messages
+        clients = messages.flows.client[messages.flow[rows]]
+        serves = np.isin(clients, sorted(messages.serving_clients))
+        return messages.thread[rows] + np.where(serves, cores // 2, 0)
 
     def _add_openings_and_work(self, mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]) -> None:
         """Add to first visits what is not the route's: the opening of a connection, and what applications compute."""

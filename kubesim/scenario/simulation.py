@@ -104,7 +104,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         If the scenario makes no sense.
     """
     traffic = scenario.traffic
-    cluster = build_cluster(scenario.cluster, _client_pods(scenario), fleet_protocol=traffic.protocol)
+    cluster = build_cluster(scenario.cluster, _client_pods(scenario), traffic.protocol, traffic.objects())
     cni = cni_class(scenario.cni.name)(cluster, scenario.cni, scenario.hardware.mtu)
     proxy = proxy_class(scenario.proxy.name)(cluster, scenario.proxy)
     hardware = scenario.hardware
@@ -195,9 +195,11 @@ def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> M
     clients = _clients(scenario, deployment.cluster)
     context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
     messages = scenario.traffic.messages(context)
-    largest = max(kind.payload_bytes for kind in messages.kinds)
-    headers = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES[messages.protocol]
-    if messages.protocol == "udp" and largest + headers > deployment.cni.pod_mtu:
+    kinds_of = zip(messages.services, messages.kinds_by_service(), strict=True)
+    datagrams = [kind for service, kinds in kinds_of if service.port.protocol == "udp" for kind in kinds]
+    largest = max((messages.kinds[kind].payload_bytes for kind in datagrams), default=0)
+    headers = IP_HEADER_BYTES + TRANSPORT_HEADER_BYTES["udp"]
+    if largest + headers > deployment.cni.pod_mtu:
         raise InputError(
             f"traffic: a datagram of {largest} bytes does not fit the pods' MTU of {deployment.cni.pod_mtu} bytes "
             f"({headers} are headers), and fragments are not modelled"

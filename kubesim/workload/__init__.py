@@ -7,10 +7,10 @@ Each workload is one module; its file name is its name. The module has a class `
 from __future__ import annotations
 
 import sys
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kubesim import plugins
-from kubesim.workload._messages import Destination, Flows, MessageKind, Messages, Part, Script, Through
+from kubesim.workload._messages import Destination, Flows, MessageKind, Messages, Part, Script, Through, Work
 from kubesim.workload._traffic import Traffic, WorkloadContext
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Script",
     "Through",
     "Traffic",
+    "Work",
     "Workload",
     "WorkloadContext",
     "workload_class",
@@ -33,13 +34,16 @@ class Workload(Protocol):
     """What a workload's ``Plugin`` class is: a :class:`Traffic` that makes messages."""
 
     protocol: ClassVar[str]
-    """``tcp`` or ``udp``."""
+    """``tcp`` or ``udp``: of the Services that are made by number for it."""
 
     makes_clients: ClassVar[bool]
     workload: str
     clients: int
     clients_on: list[str] | None
     from_: str | None
+
+    def objects(self) -> tuple[dict[str, Any], ...]:
+        """Kubernetes objects that it needs, made where the manifests have none of the kind and name."""
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages."""

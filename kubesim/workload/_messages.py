@@ -54,6 +54,13 @@ class Destination(NamedTuple):
     through: Through = Through.CLUSTER_IP
 
 
+class Work(NamedTuple):
+    """An operation of the cost set that a process does before it sends a message: a program's own, not the kernel's."""
+
+    operation: str
+    size_bytes: int = 0
+
+
 class Part(Enum):
     """Which part of a packet's way a message stands for."""
 
@@ -82,6 +89,8 @@ class MessageKind:
         The system calls by which processes send it and wait for it; None where the kernel does that by itself.
     work_ns
         What the sending process computes before it sends, on its core.
+    work
+        The same, as operations that the cost set prices.
     part
         Which part of the way it is played for.
     """
@@ -93,6 +102,7 @@ class MessageKind:
     send_call: str | None = "syscall_send"
     receive_call: str | None = "syscall_receive"
     work_ns: int = 0
+    work: tuple[Work, ...] = ()
     part: Part = Part.WHOLE
 
 
@@ -124,8 +134,6 @@ class Messages:
 
     Parameters
     ----------
-    protocol
-        ``tcp`` or ``udp``.
     kinds
         Kinds of message, in the order in which a new connection meets them.
     clients, services
@@ -136,6 +144,10 @@ class Messages:
         Which connection each message is of.
     thread : array of int64, shape (n,)
         Which thread of client and server sends and receives it: a thread runs on one core.
+    server_thread : array of int64, shape (n,), optional
+        Which thread of the server does, where that is another.
+    serving_clients
+        Positions of clients that are servers themselves: their threads are those that serve.
     script
         Kind of each message, and which one it follows.
     release_ns : array of int64, shape (n,)
@@ -148,7 +160,6 @@ class Messages:
         Messages that wait in a receiving socket at most, None where senders are held back before that (TCP).
     """
 
-    protocol: str
     kinds: tuple[MessageKind, ...]
     clients: tuple[Pod, ...]
     services: tuple[Destination, ...]
@@ -161,9 +172,20 @@ class Messages:
     last: npt.NDArray[np.int64]
     bytes_per_transaction: int
     socket_places: int | None = None
+    server_thread: npt.NDArray[np.int64] | None = None
+    serving_clients: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.flow)
+
+    def kinds_by_service(self) -> list[tuple[int, ...]]:
+        """The kinds of message that flows to each of the services have, in order."""
+        service = self.flows.service[self.flow]
+        pairs = np.unique(service * len(self.kinds) + self.script.kind)
+        found: list[list[int]] = [[] for _ in self.services]
+        for where, kind in (divmod(int(pair), len(self.kinds)) for pair in pairs):
+            found[where].append(kind)
+        return [tuple(kinds) for kinds in found]
 
 
 @dataclass(frozen=True, eq=False)

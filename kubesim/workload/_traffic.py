@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -76,6 +76,10 @@ class Traffic(BaseModel):
         if self.from_ is not None and (self.clients_on is not None or "clients" in self.model_fields_set):
             raise ValueError("give either from, or clients and clients_on")
         return self
+
+    def objects(self) -> tuple[dict[str, Any], ...]:
+        """Kubernetes objects that it needs, made where the manifests have none of the kind and name."""
+        return ()
 
 
 class RequestResponse(Traffic):
