@@ -19,6 +19,8 @@ GROUPS = {
 
 _PREFIXES = (
     ("application", "application"),
+    ("http_", "application"),
+    ("tls_", "application"),
     ("syscall_", "sockets and system calls"),
     ("socket_", "sockets and system calls"),
     ("tcp_", "transport (TCP, UDP)"),
