@@ -15,6 +15,7 @@ from kubesim.kernel.nic import Ethernet, Nic
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
 from kubesim.proxy import HasNotices
+from kubesim.scenario.node_local_dns import install_node_local_dns
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node, Pod
@@ -39,6 +40,8 @@ class Deployment:
         MTU of that network in bytes.
     has_tunnel_offload
         Whether cards cut packets inside tunnels.
+    has_node_local_dns
+        Whether each node has a cache of names.
     background_connections
         Connections that each node's IPVS table holds besides those that are simulated.
     card
@@ -55,6 +58,7 @@ class Deployment:
         *,
         has_tunnel_offload: bool = True,
         background_connections: int = 0,
+        has_node_local_dns: bool = False,
         card: type[Nic] = Nic,
     ) -> None:
         self.cluster = cluster
@@ -64,6 +68,7 @@ class Deployment:
         self._mtu = mtu
         self._has_tunnel_offload = has_tunnel_offload
         self._background_connections = background_connections
+        self._has_node_local_dns = has_node_local_dns
         self._card = card
         self._hosts: dict[str, Host] = {}
         self._nodes_by_address = {node.address: node for node in cluster.nodes}
@@ -160,5 +165,7 @@ class Deployment:
         self._ethernet.plug_in(nic)
         self.cni.install(host.root, node, nic)
         self.proxy.install(host.root, node)
+        if self._has_node_local_dns:
+            install_node_local_dns(host.root)
         if host.root.ipvs is not None:
             host.root.ipvs.connections.others = self._background_connections

@@ -18,7 +18,7 @@ from kubesim.kernel import socket
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
 from kubesim.scenario.visits import PricedHop, priced
-from kubesim.workload import MessageKind, Messages, Part, Through
+from kubesim.workload import NODE_LOCAL_DNS, MessageKind, Messages, Part, Through
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,8 +228,11 @@ class _Classifier:
 
     def _classify(self, flow: _Flow) -> tuple[int, int, int]:
         """Route, opening and server of one flow."""
-        if not self._is_virtual(flow):
-            server: _Server | Path = self._resolve_by_name(flow)
+        if flow.through is Through.NODE_LOCAL_DNS:
+            node = self._deployment.cluster.node(flow.client.node)
+            server: _Server | Path = _Server(node.address, flow.port.port, opening=0)
+        elif not self._is_virtual(flow):
+            server = self._resolve_by_name(flow)
         else:
             place: Place | str = _place(flow.client)
             if flow.service_index in self._sticky_services:
@@ -245,7 +248,7 @@ class _Classifier:
 
     def _is_virtual(self, flow: _Flow) -> bool:
         """Whether a flow goes to a virtual address; else its client has an endpoint's address from DNS."""
-        if flow.through is Through.ENDPOINTS or self._deployment.proxy.is_headless:
+        if flow.through in (Through.ENDPOINTS, Through.NODE_LOCAL_DNS) or self._deployment.proxy.is_headless:
             return False
         return flow.service.cluster_ip is not None
 
@@ -310,6 +313,8 @@ class _Classifier:
         virtual = (server.address, server.port)
         if self._is_virtual(flow):
             virtual = (str(flow.service.cluster_ip), flow.port.port)
+        elif flow.through is Through.NODE_LOCAL_DNS:
+            virtual = (NODE_LOCAL_DNS, flow.port.port)
         opening: Path | None = None
         path: Path | None = None
         route: Route = {}

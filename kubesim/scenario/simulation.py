@@ -28,7 +28,7 @@ from kubesim.scenario.stations import Stations
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
-from kubesim.workload import WorkloadContext
+from kubesim.workload import WorkloadContext, with_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +116,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         hardware.mtu,
         has_tunnel_offload=hardware.has_tunnel_offload,
         background_connections=scenario.cluster.background_connections,
+        has_node_local_dns=traffic.dns is not None and traffic.dns.node_local,
         card=card,
     )
 
@@ -195,6 +196,8 @@ def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> M
     clients = _clients(scenario, deployment.cluster)
     context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
     messages = scenario.traffic.messages(context)
+    if scenario.traffic.dns is not None:
+        messages = with_lookups(messages, scenario.traffic.dns, deployment.cluster)
     kinds_of = zip(messages.services, messages.kinds_by_service(), strict=True)
     datagrams = [kind for service, kinds in kinds_of if service.port.protocol == "udp" for kind in kinds]
     largest = max((messages.kinds[kind].payload_bytes for kind in datagrams), default=0)

@@ -10,10 +10,23 @@ import sys
 from typing import Any, ClassVar, Protocol
 
 from kubesim import plugins
-from kubesim.workload._messages import Destination, Flows, MessageKind, Messages, Part, Script, Through, Work
+from kubesim.workload._dns import DnsSpec
+from kubesim.workload._lookups import with_lookups
+from kubesim.workload._messages import (
+    NODE_LOCAL_DNS,
+    Destination,
+    Flows,
+    MessageKind,
+    Messages,
+    Part,
+    Script,
+    Through,
+    Work,
+)
 from kubesim.workload._traffic import Traffic, WorkloadContext
 
 __all__ = [
+    "NODE_LOCAL_DNS",
     "Destination",
     "Flows",
     "MessageKind",
@@ -25,6 +38,7 @@ __all__ = [
     "Work",
     "Workload",
     "WorkloadContext",
+    "with_lookups",
     "workload_class",
     "workload_names",
 ]
@@ -41,6 +55,7 @@ class Workload(Protocol):
     clients: int
     clients_on: list[str] | None
     from_: str | None
+    dns: DnsSpec | None
 
     def objects(self) -> tuple[dict[str, Any], ...]:
         """Kubernetes objects that it needs, made where the manifests have none of the kind and name."""

@@ -36,6 +36,10 @@ def socket_places(payload_bytes: int) -> int:
     return max(1, SOCKET_BUFFER_BYTES // (payload_bytes + BUFFER_OVERHEAD_BYTES))
 
 
+NODE_LOCAL_DNS = "169.254.20.10"
+"""Where NodeLocal DNSCache listens on each node (its manifest's ``__PILLAR__LOCAL__DNS__``)."""
+
+
 class Through(StrEnum):
     """By which of a Service's addresses a client calls it."""
 
@@ -44,6 +48,8 @@ class Through(StrEnum):
     """A pod's own address, as DNS gives it for a headless Service, or an ingress controller takes from Endpoints."""
     NODE_PORT = "node-port"
     LOAD_BALANCER = "load-balancer"
+    NODE_LOCAL_DNS = "node-local-dns"
+    """The cache of names on the client's own node, which answers for the Service."""
 
 
 class Destination(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from kubesim.errors import InputError
+from kubesim.workload._dns import DnsSpec, dns_objects
 from kubesim.workload._messages import Destination, Flows
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Traffic(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
+    protocol: ClassVar[str]
+    """``tcp`` or ``udp``: of the Services that are made by number for it."""
+
     makes_clients: ClassVar[bool] = True
     """Whether pods are made to send, where ``from`` names none."""
 
@@ -70,6 +74,9 @@ class Traffic(BaseModel):
         description="a Service, several, or how one is chosen; NAME, NAMESPACE/NAME or NAME:PORT",
     )
     connections: int = Field(default=1, ge=1, le=1_000_000, description="connections of each client at a time")
+    dns: DnsSpec | None = Field(
+        default=None, description="look the Service's name up before each connection; addresses are known if not given"
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_client(self) -> Traffic:
@@ -77,9 +84,15 @@ class Traffic(BaseModel):
             raise ValueError("give either from, or clients and clients_on")
         return self
 
+    @model_validator(mode="after")
+    def _names_are_of_connections(self) -> Traffic:
+        if self.dns is not None and self.protocol != "tcp":
+            raise ValueError(f"dns: {self.workload} opens no connections before which names could be looked up")
+        return self
+
     def objects(self) -> tuple[dict[str, Any], ...]:
         """Kubernetes objects that it needs, made where the manifests have none of the kind and name."""
-        return ()
+        return () if self.dns is None else dns_objects(self.dns)
 
 
 class RequestResponse(Traffic):

@@ -79,10 +79,11 @@ class Plugin(RequestResponse):
     )
 
     def objects(self) -> tuple[dict[str, Any], ...]:
-        """The controller, unless one is named."""
+        """The controller, unless one is named, and what all workloads need."""
         if self.controller is not None or self.via == "direct":
-            return ()
-        return controller_objects(self.controllers, self.controllers_on, is_host_network=self.host_network)
+            return super().objects()
+        made = controller_objects(self.controllers, self.controllers_on, is_host_network=self.host_network)
+        return (*super().objects(), *made)
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, connection slot by connection slot."""
