@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kubesim.cluster import Cluster
 from kubesim.cni import cni_names
 from kubesim.proxy import proxy_class, proxy_names
-from tests.clusters import Conversation, converse, deploy, sized_cluster
+from tests.clusters import Conversation, cluster_of, converse, deploy, sized_cluster
 
 PAIRS = [(cni, proxy) for cni in cni_names() for proxy in proxy_names()]
 PLACES = ["same pod", "same node", "cross node"]
@@ -109,3 +111,29 @@ def test_a_service_without_endpoints_refuses(cni: str, proxy: str) -> None:
     reason = converse(deploy(cluster, cni, proxy), client, str(service.cluster_ip), 80).first.reason
     assert reason is not None
     assert "connection refused" in reason
+
+
+OUTSIDE = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: node-1}}
+- {apiVersion: v1, kind: Node, metadata: {name: node-2}}
+- {apiVersion: v1, kind: Pod, metadata: {name: web, labels: {app: web}},
+   spec: {nodeName: node-2, containers: [{name: web, ports: [{containerPort: 8080}]}]}}
+- {apiVersion: v1, kind: Service, metadata: {name: web},
+   spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}}
+"""
+
+
+@pytest.mark.parametrize("node", ["node-1", "node-2"])
+@pytest.mark.parametrize(("cni", "proxy"), PAIRS)
+def test_a_node_port_is_reached_from_outside(cni: str, proxy: str, node: str, tmp_path: Path) -> None:
+    cluster = cluster_of(OUTSIDE, tmp_path)
+    client, server = cluster.outside[0].address, cluster.pod("web").address
+    called = (cluster.node(node).address, 30080)
+    found = converse(deploy(cluster, cni, proxy), client, *called)
+    if proxy_class(proxy).is_headless:
+        assert found.first.decision is None, "nobody takes it"
+        return
+    check_round_trips(found, called, {(server, 8080)}, client)

@@ -6,8 +6,8 @@ from kubesim.cluster.build import build_cluster, read_cluster
 from kubesim.cluster.cluster import Cluster
 from kubesim.cluster.http_routes import HttpBackend, HttpRoute, HttpRule, best_rule, route_named
 from kubesim.cluster.pods import PlannedPod
-from kubesim.cluster.records import ContainerPort, Endpoint, Node, Pod, Service, ServicePort
-from kubesim.cluster.spec import ClusterSpec
+from kubesim.cluster.records import ContainerPort, Endpoint, Node, OutsideHost, Pod, Service, ServicePort
+from kubesim.cluster.spec import ClusterSpec, LoadBalancing
 
 __all__ = [
     "Cluster",
@@ -17,7 +17,9 @@ __all__ = [
     "HttpBackend",
     "HttpRoute",
     "HttpRule",
+    "LoadBalancing",
     "Node",
+    "OutsideHost",
     "PlannedPod",
     "Pod",
     "Service",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kubesim.cluster import fleet as fleets
@@ -13,6 +14,7 @@ from kubesim.cluster.fleet import Fleet
 from kubesim.cluster.http_routes import make_gateway_route, make_ingress_route
 from kubesim.cluster.manifests import read_manifests
 from kubesim.cluster.nodes import check_is_routable, make_nodes, node_labels
+from kubesim.cluster.outside import outside_hosts, reachable
 from kubesim.cluster.pods import PlannedPod, make_pods, plan_pods, put_on_nodes
 from kubesim.cluster.records import Pod
 from kubesim.cluster.services import check_node_ports, given_cluster_ips, make_service
@@ -36,11 +38,13 @@ def build_cluster(
     spec: ClusterSpec,
     clients: Iterable[PlannedPod] = (),
     fleet_protocol: str = "tcp",
+    outside: int = 1,
     made: Iterable[dict[str, Any]] = (),
 ) -> Cluster:
     """Build the cluster that a scenario describes, so that CNI plugins can wire it.
 
-    Pods whose addresses are not in their node's range get others that are.
+    Pods whose addresses are not in their node's range get others that are; Services that can be called from outside
+    get node ports and addresses where they have none.
 
     Parameters
     ----------
@@ -50,6 +54,8 @@ def build_cluster(
         Pods to add, from which a workload sends.
     fleet_protocol
         Protocol of the Services that are made by number.
+    outside
+        Machines outside of the cluster that call its Services.
     made
         Objects to add, as a manifest would say them, each unless the manifests have one of its kind and name.
 
@@ -65,7 +71,9 @@ def build_cluster(
     manifests = read_manifests(spec.manifests, "cluster.manifests: ", made)
     for one in manifests.nodes:
         check_is_routable(one)
-    return _build(spec, manifests, clients, fleet_protocol)
+    cluster = _build(spec, manifests, clients, fleet_protocol)
+    hosts, balancer = outside_hosts(spec, cluster.nodes, outside)
+    return replace(cluster, outside=hosts, load_balancer=balancer if spec.load_balancer == "machine" else None)
 
 
 def read_cluster(files: Iterable[Path], node: str | None = None) -> Cluster:
@@ -117,6 +125,8 @@ def _build(
         spec.service_cidr, "cluster.service_cidr", "Services", given_cluster_ips(manifests.services)
     )
     services = [make_service(given, service_pool) for given in manifests.services]
+    if not is_as_given:
+        services = reachable(services, spec)
     check_node_ports(services)
     pods = make_pods(planned, by_name, pools, services)
     lists = endpoint_lists(services, pods, listed_endpoints(manifests, moved))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kubesim.cluster.fleet import Fleet
     from kubesim.cluster.http_routes import HttpRoute
-    from kubesim.cluster.records import Endpoint, Node, Pod, Service, ServicePort
+    from kubesim.cluster.records import Endpoint, Node, OutsideHost, Pod, Service, ServicePort
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Cluster:
         The range that virtual addresses are taken from.
     notices
         What a person should know about how the input was read.
+    outside
+        Machines on the nodes' network from which Services are called.
+    load_balancer
+        The machine that balances load in front of the nodes, None where others do.
     http_routes
         Ingresses and HTTPRoutes.
     """
@@ -51,6 +55,8 @@ class Cluster:
     service_cidr: str
     fleet: Fleet | None = None
     notices: tuple[str, ...] = field(default=())
+    outside: tuple[OutsideHost, ...] = ()
+    load_balancer: OutsideHost | None = None
     http_routes: tuple[HttpRoute, ...] = ()
 
     @cached_property
@@ -94,6 +100,13 @@ class Cluster:
         if found is None:
             raise InputError(f"there is no node {name!r}: {did_you_mean(name, self._nodes_by_name)}")
         return found
+
+    def nodes_in_turn(self, service: Service, port: ServicePort) -> tuple[Node, ...]:
+        """The nodes that a load balancer aims at: all, or those with an endpoint where others would drop packets."""
+        if not service.is_external_local:
+            return self.nodes
+        serving = {one.node for one in self.endpoints(service, port) if one.is_ready}
+        return tuple(node for node in self.nodes if node.name in serving)
 
     def pod(self, name: str) -> Pod:
         """The pod of this name, ``namespace/name``, or ``name`` where that is clear.

@@ -38,6 +38,27 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class OutsideHost:
+    """A machine on the nodes' network that is not of the cluster, with a process that calls Services.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    address
+        Its address on the nodes' network.
+    """
+
+    name: str
+    address: str
+
+    @property
+    def process(self) -> Pod:
+        """Its process, as if it were a pod on the machine's own network."""
+        return Pod("outside", self.name, self.name, self.address, is_host_network=True, owner="outside")
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerPort:
     """A port that a container declares."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -31,6 +31,8 @@ def _network(text: str) -> str:
 def _list_of_one(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
+
+LoadBalancing = Literal["machine", "l2", "bgp"]
 
 Cidr = Annotated[str, AfterValidator(_network)]
 
@@ -66,6 +68,14 @@ class ClusterSpec(BaseModel):
         description="new connections per second that each pair of nodes has seen lately; the more, the more often "
         "conntrack knows the source port that a tunnel gives to a new connection",
     )
+    load_balancer: LoadBalancing = Field(
+        default="machine",
+        description="who brings packets for a LoadBalancer's address to nodes: a machine that opens connections to "
+        "their node ports, as a cloud has; one node that answers ARP for it (l2); or a router, one node per flow (bgp)",
+    )
+    load_balancer_cidr: Cidr = Field(
+        default="203.0.113.0/24", description="addresses for Services of type LoadBalancer that have none yet"
+    )
     pod_cidr: Cidr | None = Field(
         default=None, description="range of pod addresses; 10.244.0.0/16, or larger if needed"
     )
@@ -74,7 +84,7 @@ class ClusterSpec(BaseModel):
 
     @model_validator(mode="after")
     def _ranges_lie_apart(self) -> ClusterSpec:
-        ranges = [("service_cidr", self.service_cidr), ("node_cidr", self.node_cidr)]
+        ranges = [(name, getattr(self, name)) for name in ("service_cidr", "node_cidr", "load_balancer_cidr")]
         if self.pod_cidr is not None:
             ranges.append(("pod_cidr", self.pod_cidr))
         for position, (name, text) in enumerate(ranges):

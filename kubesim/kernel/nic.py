@@ -33,6 +33,15 @@ class Ethernet:
         self._find = find
         self._by_mac: dict[str, Nic] = {}
         self._by_address: dict[str, Nic] = {}
+        self._announced: dict[str, tuple[str, ...]] = {}
+
+    def announce(self, address: str, machines: tuple[str, ...]) -> None:
+        """Have the router send packets for an address to one of several machines, given by their own addresses.
+
+        One machine stands for a leader that answers ARP for the address, several for as many equal routes of BGP, of
+        which a router takes one per flow (ECMP).
+        """
+        self._announced[address] = machines
 
     def plug_in(self, nic: Nic) -> None:
         """Join a card whose addresses are set."""
@@ -54,9 +63,13 @@ class Ethernet:
         """How many are plugged in."""
         return len(self._by_mac)
 
-    def card(self, mac: str) -> Nic | None:
-        """The card with a link-layer address."""
-        return self._by_mac.get(mac)
+    def card(self, walk: Walk, packet: Packet) -> Nic | None:
+        """The card that a frame is for; what is for the gateway goes on to who has announced its destination."""
+        if packet.destination_mac != GATEWAY_MAC:
+            return self._by_mac.get(packet.destination_mac)
+        machines = self._announced.get(packet.destination)
+        mac = None if machines is None else self.resolve(walk.choose_way(machines))
+        return None if mac is None else self._by_mac.get(mac)
 
 
 class Nic(Device):
@@ -91,10 +104,10 @@ class Nic(Device):
         walk.pay("nic_transmit", frames, at=self.name)
         walk.context = Context.NIC
         walk.pay("nic_serialise", frames, size_bytes=packet.wire_bytes, at=self.name)
-        if packet.destination_mac == GATEWAY_MAC:
+        peer = self.ethernet.card(walk, packet)
+        if peer is None and packet.destination_mac == GATEWAY_MAC:
             walk.drop(f"{packet.destination} is not in the cluster: the packet leaves through {self.ethernet.gateway}")
             return
-        peer = self.ethernet.card(packet.destination_mac)
         if peer is None:
             walk.drop(f"no card on the network of {self.namespace.name} has the address {packet.destination_mac}")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,8 +64,7 @@ class Decision:
     hops_before
         How many of the path's hops came before the choice was made.
     interval
-        The part of [0, 1) in which the flow's random number leads to this same choice; None where no chance is
-        involved.
+        The part of [0, 1) in which the flow's random number leads to this same choice, or to the same scheduler.
     schedule
         Where a scheduler decides from its own state: the function that decides for one more connection from
         ``(source, source port)``; None where it is chance.
@@ -78,7 +77,7 @@ class Decision:
     destination: str
     port: int
     hops_before: int
-    interval: tuple[float, float] | None = None
+    interval: tuple[float, float]
     schedule: Callable[[str, int], tuple[str, int]] | None = None
     is_sticky: bool = False
     shares: Callable[[], dict[tuple[str, int], float]] | None = None
@@ -124,6 +123,10 @@ class Path:
         The choice of a server, where there was one.
     queue_hash
         What chose the receive queue of the last card, where that was not the flow itself: a tunnel without ports.
+    ways
+        The machines that were chosen before a server was: by a load balancer, or by a router with several next hops.
+    interval
+        The part of [0, 1) in which the flow's random number leads to the same choices.
     """
 
     hops: tuple[Hop, ...]
@@ -135,6 +138,8 @@ class Path:
     decision: Decision | None
     refusal: Refusal | None = None
     queue_hash: int | None = None
+    ways: tuple[str, ...] = ()
+    interval: tuple[float, float] = (0.0, 1.0)
 
 
 class Chance:
@@ -218,6 +223,7 @@ class Walk:
         self._reason: str | None = None
         self._refusal: Refusal | None = None
         self._decision: Decision | None = None
+        self._ways: list[str] = []
 
     def pay(self, operation: str, items: int = 1, size_bytes: int = 0, at: str = "") -> None:
         """Note an operation."""
@@ -255,10 +261,16 @@ class Walk:
         shares: Callable[[], dict[tuple[str, int], float]] | None = None,
     ) -> None:
         """Note that a server was chosen for the connection."""
-        interval = None if schedule else (self.chance.low, self.chance.high)
+        interval = (self.chance.low, self.chance.high)
         self._decision = Decision(destination, port, len(self._hops), interval, schedule, is_sticky, shares)
         if not self._stop_at_decision:
             self.materialise(destination)
+
+    def choose_way(self, machines: Sequence[str]) -> str:
+        """One of several machines to go on by, each equally likely."""
+        way = machines[self.chance.pick(len(machines)) if len(machines) > 1 else 0]
+        self._ways.append(way)
+        return way
 
     @property
     def is_over(self) -> bool:
@@ -282,4 +294,6 @@ class Walk:
             self._decision,
             self._refusal,
             self.queue_hash,
+            tuple(self._ways),
+            (self.chance.low, self.chance.high),
         )

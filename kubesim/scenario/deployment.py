@@ -15,10 +15,11 @@ from kubesim.kernel.nic import Ethernet, Nic
 from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
 from kubesim.proxy import HasNotices
+from kubesim.scenario.load_balancing import announced, balance
 from kubesim.scenario.node_local_dns import install_node_local_dns
 
 if TYPE_CHECKING:
-    from kubesim.cluster import Cluster, Node, Pod
+    from kubesim.cluster import Cluster, LoadBalancing, Node, OutsideHost, Pod
     from kubesim.cni import CniPlugin
     from kubesim.proxy import ServiceProxy
 
@@ -44,6 +45,8 @@ class Deployment:
         Whether each node has a cache of names.
     background_connections
         Connections that each node's IPVS table holds besides those that are simulated.
+    load_balancing
+        Who brings packets for load balancers' addresses to nodes.
     card
         What nodes are joined by.
     """
@@ -59,6 +62,7 @@ class Deployment:
         has_tunnel_offload: bool = True,
         background_connections: int = 0,
         has_node_local_dns: bool = False,
+        load_balancing: LoadBalancing = "machine",
         card: type[Nic] = Nic,
     ) -> None:
         self.cluster = cluster
@@ -71,8 +75,12 @@ class Deployment:
         self._has_node_local_dns = has_node_local_dns
         self._card = card
         self._hosts: dict[str, Host] = {}
-        self._nodes_by_address = {node.address: node for node in cluster.nodes}
+        beside = (*cluster.outside, *((cluster.load_balancer,) if cluster.load_balancer is not None else ()))
+        self._outside = {one.name: one for one in beside}
+        self._machines = {one.address: one.name for one in (*cluster.nodes, *beside)}
         self._ethernet = Ethernet(gateway=str(self._network[1]), find=self._plug_in)
+        for address, machines in announced(cluster, load_balancing).items():
+            self._ethernet.announce(address, machines)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -80,9 +88,13 @@ class Deployment:
         return (*self.cluster.notices, *(self.proxy.notices if isinstance(self.proxy, HasNotices) else ()))
 
     def host(self, name: str) -> Host:
-        """The machine of a node, built when first asked for."""
+        """The machine of a node, or one outside of the cluster, built when first asked for."""
         if name not in self._hosts:
-            self._build(self.cluster.node(name))
+            outside = self._outside.get(name)
+            if outside is None:
+                self._build(self.cluster.node(name))
+            else:
+                self._build_outside(outside)
         return self._hosts[name]
 
     def namespace(self, pod: Pod) -> Namespace:
@@ -114,10 +126,9 @@ class Deployment:
         """Payload of one TCP segment: what is left of a pod's MTU."""
         return self.cni.pod_mtu - IP_HEADER_BYTES - TRANSPORT_HEADER_BYTES["tcp"]
 
-    def node_at(self, address: str) -> str | None:
-        """Name of the node with an address on the nodes' network, None if there is none."""
-        node = self._nodes_by_address.get(address)
-        return None if node is None else node.name
+    def machine_at(self, address: str) -> str | None:
+        """Name of the node, or other machine, with an address on the nodes' network, None if there is none."""
+        return self._machines.get(address)
 
     def namespace_at(self, address: str) -> Namespace:
         """The namespace that an address of a pod or node belongs to.
@@ -127,11 +138,11 @@ class Deployment:
         InputError
             If it belongs to none.
         """
-        pod, node = self.cluster.pod_at(address), self.node_at(address)
+        pod, node = self.cluster.pod_at(address), self.machine_at(address)
         if pod is not None:
             return self.namespace(pod)
         if node is None:
-            raise InputError(f"nobody in the cluster has the address {address}")
+            raise InputError(f"nobody has the address {address}")
         return self.host(node).root
 
     def server_name(self, address: str, port: int) -> str:
@@ -152,17 +163,26 @@ class Deployment:
 
     def _plug_in(self, address: str) -> None:
         """Build the node with an address on the nodes' network."""
-        node = self._nodes_by_address.get(address)
-        if node is not None:
-            self.host(node.name)
+        name = self.machine_at(address)
+        if name is not None:
+            self.host(name)
 
-    def _build(self, node: Node) -> None:
-        host = Host(node.name)
-        self._hosts[node.name] = host
+    def _make_host(self, name: str, address: str) -> tuple[Host, Nic]:
+        """A machine with a card on the nodes' network."""
+        host = self._hosts[name] = Host(name)
         nic = self._card(host.root, "eth0", self._mtu, self._ethernet, has_tunnel_offload=self._has_tunnel_offload)
-        host.root.add_address(nic, f"{node.address}/{self._network.prefixlen}")
+        host.root.add_address(nic, f"{address}/{self._network.prefixlen}")
         host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=str(self._network[1])))
         self._ethernet.plug_in(nic)
+        return host, nic
+
+    def _build_outside(self, machine: OutsideHost) -> None:
+        host, nic = self._make_host(machine.name, machine.address)
+        if machine is self.cluster.load_balancer:
+            balance(self.cluster, host.root, nic)
+
+    def _build(self, node: Node) -> None:
+        host, nic = self._make_host(node.name, node.address)
         self.cni.install(host.root, node, nic)
         self.proxy.install(host.root, node)
         if self._has_node_local_dns:

@@ -9,7 +9,7 @@ cost ten thousand short walks at most, and established packets none.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +18,14 @@ from kubesim.kernel import socket
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
 from kubesim.scenario.visits import PricedHop, priced
-from kubesim.workload import NODE_LOCAL_DNS, MessageKind, Messages, Part, Through
+from kubesim.workload import Destination, MessageKind, Messages, Part, Through
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from kubesim.cluster import Pod, Service, ServicePort
+    from kubesim.cluster import Pod
     from kubesim.cost import CostSet
     from kubesim.scenario.deployment import Deployment
 
@@ -54,6 +54,9 @@ class RouteKey:
         Whether conntrack knows the tunnel's source port from another connection.
     kinds
         What is sent there, by number.
+    entry
+        Where the server is chosen on another machine than the client's: which destination it is, and by which machines
+        the connection comes there.
     """
 
     client: Place
@@ -62,6 +65,7 @@ class RouteKey:
     is_virtual: bool
     is_tunnel_known: bool
     kinds: tuple[int, ...]
+    entry: tuple[int, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,36 +157,43 @@ class _Server:
     address: str
     port: int
     opening: int
-    is_scheduled: bool = False
+    schedule: Callable[[str, int], tuple[str, int]] | None = None
+    entry: tuple[int, tuple[str, ...]] | None = None
+
+    def for_flow(self, source: str, source_port: int) -> _Server:
+        """The server of one more flow: the same, or whom the scheduler gives it to."""
+        if self.schedule is None:
+            return self
+        address, port = self.schedule(source, source_port)
+        return replace(self, address=address, port=port)
 
 
 @dataclass(slots=True)
 class _Choices:
-    """What is known of where flows from one place to one Service go.
+    """What is known of where flows from one place to one destination go.
 
-    The intervals of flows' numbers that were seen to lead to one server are kept in order; a scheduler decides anew
-    for each flow.
+    The intervals of flows' numbers that were seen to lead to one server, or to one scheduler, or nowhere, are kept in
+    order; a scheduler decides anew for each flow.
     """
 
     starts: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
-    servers: list[_Server] = field(default_factory=list)
-    schedule: Callable[[str, int], tuple[str, int]] | None = None
-    scheduled_opening: int = 0
+    ways: list[_Server | Path] = field(default_factory=list)
 
-    def find(self, number: float, source: str, source_port: int) -> _Server | None:
-        """The server of a flow, None if that has to be walked."""
-        if self.schedule is not None:
-            return _Server(*self.schedule(source, source_port), self.scheduled_opening, is_scheduled=True)
+    def find(self, number: float, source: str, source_port: int) -> _Server | Path | None:
+        """The server of a flow, or the path that leads to none; None if that has to be walked."""
         place = bisect_right(self.starts, number) - 1
-        return self.servers[place] if place >= 0 and number < self.ends[place] else None
+        if place < 0 or number >= self.ends[place]:
+            return None
+        way = self.ways[place]
+        return way if isinstance(way, Path) else way.for_flow(source, source_port)
 
-    def learn(self, interval: tuple[float, float], server: _Server) -> None:
+    def learn(self, interval: tuple[float, float], way: _Server | Path) -> None:
         """Remember where numbers of an interval lead."""
         place = bisect_right(self.starts, interval[0])
         self.starts.insert(place, interval[0])
         self.ends.insert(place, interval[1])
-        self.servers.insert(place, server)
+        self.ways.insert(place, way)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +202,7 @@ class _Flow:
 
     client: Pod
     service_index: int
-    service: Service
-    port: ServicePort
-    through: Through
+    destination: Destination
     source_port: int
     number: float
     is_tunnel_known: bool
@@ -222,15 +231,15 @@ class _Classifier:
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for row, (client, service, *rest) in enumerate(rows):
             destination = self._messages.services[service]
-            table[row] = self._classify(_Flow(self._messages.clients[client], service, *destination, *rest))
+            table[row] = self._classify(_Flow(self._messages.clients[client], service, destination, *rest))
         openings = [Opening.of(hops) for hops in self._openings]
         return FlowClasses(self._route_list, openings, list(self._servers), table[:, 0], table[:, 1], table[:, 2])
 
     def _classify(self, flow: _Flow) -> tuple[int, int, int]:
         """Route, opening and server of one flow."""
-        if flow.through is Through.NODE_LOCAL_DNS:
+        if flow.destination.through is Through.NODE_LOCAL_DNS:
             node = self._deployment.cluster.node(flow.client.node)
-            server: _Server | Path = _Server(node.address, flow.port.port, opening=0)
+            server: _Server | Path = _Server(node.address, flow.destination.port.port, opening=0)
         elif not self._is_virtual(flow):
             server = self._resolve_by_name(flow)
         else:
@@ -248,16 +257,17 @@ class _Classifier:
 
     def _is_virtual(self, flow: _Flow) -> bool:
         """Whether a flow goes to a virtual address; else its client has an endpoint's address from DNS."""
-        if flow.through in (Through.ENDPOINTS, Through.NODE_LOCAL_DNS) or self._deployment.proxy.is_headless:
+        if self._deployment.proxy.is_headless and flow.destination.through is Through.CLUSTER_IP:
             return False
-        return flow.service.cluster_ip is not None
+        return flow.destination.called is not None
 
     def _resolve_by_name(self, flow: _Flow) -> _Server | Path:
         """Choose an endpoint as a client does who got all addresses from DNS."""
-        listed = self._deployment.cluster.endpoints(flow.service, flow.port)
+        service, port, *_ = flow.destination
+        listed = self._deployment.cluster.endpoints(service, port)
         ready = [one for one in listed if one.is_ready and ":" not in one.address]
         if not ready:
-            reason = f"name resolution of {flow.service.full_name} gives no address: it has no ready endpoints"
+            reason = f"name resolution of {service.full_name} gives no address: it has no ready endpoints"
             return Path((), (), {}, None, reason, self._packet(flow, self._kinds(flow)[0][1], "", 0), None)
         endpoint = ready[min(len(ready) - 1, int(flow.number * len(ready)))]
         return _Server(endpoint.address, endpoint.port, opening=0)
@@ -267,35 +277,49 @@ class _Classifier:
         return [(kind, self._messages.kinds[kind]) for kind in self._kinds_by_service[flow.service_index]]
 
     def _open(self, flow: _Flow, choices: _Choices) -> _Server | Path:
-        """Walk a first packet up to the choice of a server; the path where it ends without one."""
+        """Walk a first packet up to the choice of a server; the path where it ends without one.
+
+        What a client's own machine does up to that choice is the opening, the same whichever server is chosen. Where
+        the choice is made elsewhere, all is of the route.
+        """
         kind = next(kind for _, kind in self._kinds(flow) if kind.is_opening)
-        packet = self._packet(flow, kind, str(flow.service.cluster_ip), flow.port.port)
-        path = self._send(flow.client, packet, kind, Chance(flow.number), stop_at_decision=True)
+        is_here = flow.destination.through is Through.CLUSTER_IP
+        packet = self._packet(flow, kind, *self._called(flow))
+        path = self._send(flow.client, packet, kind, Chance(flow.number), stop_at_decision=is_here)
         decision = path.decision
+        if not is_here:
+            self._deployment.forget_connections()
         if decision is None:
-            return path
-        hops = priced(path.hops[: decision.hops_before], self._costs)
+            ended = _without_server(path, self._called(flow))
+            choices.learn(path.interval, ended)
+            return ended
+        hops = priced(path.hops[: decision.hops_before], self._costs) if is_here else ()
         opening = self._openings.setdefault(hops, len(self._openings))
-        server = _Server(decision.destination, decision.port, opening, is_scheduled=decision.schedule is not None)
-        if decision.schedule is not None:
-            choices.schedule, choices.scheduled_opening = decision.schedule, opening
-        elif decision.is_sticky and flow.service_index not in self._sticky_services:
+        entry = None if is_here else (flow.service_index, path.ways)
+        server = _Server(decision.destination, decision.port, opening, decision.schedule, entry)
+        if decision.is_sticky and decision.schedule is None and flow.service_index not in self._sticky_services:
             self._sticky_services.add(flow.service_index)
-        elif not decision.is_sticky or decision.interval == (0.0, 1.0):
-            choices.learn(decision.interval or (0.0, 1.0), server)
+        elif not decision.is_sticky or decision.schedule is not None or decision.interval == (0.0, 1.0):
+            choices.learn(decision.interval, server)
         return server
+
+    def _called(self, flow: _Flow) -> tuple[str, int]:
+        """The virtual address and port of a flow that has one."""
+        called = flow.destination.called
+        assert called is not None  # noqa: S101 - asked only where there is one
+        return called
 
     def _route(self, flow: _Flow, server: _Server) -> int:
         """The route between a flow's ends, walked if it is new."""
         deployment = self._deployment
         pod = deployment.cluster.pod_at(server.address)
-        node = deployment.node_at(server.address)
+        machine = deployment.machine_at(server.address)
         kinds = self._kinds_by_service[flow.service_index]
-        key: object = (server.address, flow.is_tunnel_known, kinds)
-        if pod is not None or node is not None:
-            place = _place(pod) if pod is not None else Place(str(node), is_host_network=True)
-            is_same, is_virtual = pod == flow.client, self._is_virtual(flow)
-            key = RouteKey(_place(flow.client), place, is_same, is_virtual, flow.is_tunnel_known, kinds)
+        key: object = (server.address, flow.is_tunnel_known, kinds, server.entry)
+        if pod is not None or machine is not None:
+            place = _place(pod) if pod is not None else Place(str(machine), is_host_network=True)
+            ends = _place(flow.client), place, pod == flow.client
+            key = RouteKey(*ends, self._is_virtual(flow), flow.is_tunnel_known, kinds, server.entry)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             self._deployment.forget_connections()
@@ -309,12 +333,8 @@ class _Classifier:
 
     def _walk(self, flow: _Flow, server: _Server) -> Route:
         """Send one message of each kind along a route, as a new connection would."""
-        luck = Chance(flow.number, (server.address, server.port) if server.is_scheduled else None)
-        virtual = (server.address, server.port)
-        if self._is_virtual(flow):
-            virtual = (str(flow.service.cluster_ip), flow.port.port)
-        elif flow.through is Through.NODE_LOCAL_DNS:
-            virtual = (NODE_LOCAL_DNS, flow.port.port)
+        luck = Chance(flow.number, (server.address, server.port) if server.schedule is not None else None)
+        virtual = self._called(flow) if self._is_virtual(flow) else (server.address, server.port)
         opening: Path | None = None
         path: Path | None = None
         route: Route = {}
@@ -326,7 +346,8 @@ class _Classifier:
                 else:
                     assert opening is not None  # noqa: S101 - a reply follows what it answers
                     path = self._reply(flow, server, kind, opening)
-            before = path.decision.hops_before if kind.is_opening and path.decision is not None else 0
+            is_split = kind.is_opening and path.decision is not None and server.entry is None
+            before = path.decision.hops_before if is_split and path.decision is not None else 0
             route[number] = KindPath(priced(path.hops, self._costs)[before:], path.reason, path.queue_hash)
             if path.reason is not None:
                 break
@@ -335,7 +356,7 @@ class _Classifier:
 
     def _dead_end(self, flow: _Flow, path: Path) -> int:
         """The route of flows that are refused before a server is chosen."""
-        key = (_place(flow.client), flow.service_index)
+        key = (_place(flow.client), flow.service_index, path.ways)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             first = self._kinds(flow)[0][0]
@@ -362,11 +383,12 @@ class _Classifier:
         )
 
     def _of_kind(self, kind: MessageKind, flow: _Flow, source: tuple[str, int], destination: tuple[str, int]) -> Packet:
-        segment_bytes = self._deployment.segment_bytes if flow.port.protocol == "tcp" else 0
+        protocol = flow.destination.port.protocol
+        segment_bytes = self._deployment.segment_bytes if protocol == "tcp" else 0
         return Packet(
             source[0],
             destination[0],
-            flow.port.protocol,
+            protocol,
             source[1],
             destination[1],
             kind.payload_bytes,
@@ -387,6 +409,14 @@ class _Classifier:
             stop_at_decision=stop_at_decision,
             work=kind.work,
         )
+
+
+def _without_server(path: Path, called: tuple[str, int]) -> Path:
+    """A path that chose no server; where it ended at a machine, nothing there listens on what was called."""
+    if path.reason is not None:
+        return path
+    address, port = called
+    return replace(path, reason=f"connection refused by {path.delivered_to}: nothing listens on {address}:{port}")
 
 
 def _place(pod: Pod) -> Place:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.streams import Streams
 
-_DRAWS_PER_PACKET = 8
-"""Random numbers drawn for each packet's visits; more than any way has, so that all alternatives draw the same."""
-
 
 @dataclass(frozen=True, eq=False)
 class Planned:
@@ -233,9 +230,14 @@ class _Planner:
 def _drawn(
     mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64], streams: Streams
 ) -> npt.NDArray[np.int64]:
-    """Service times with these means and deviations, log-normal, in whole nanoseconds of at least 1, shape as given."""
+    """Service times with these means and deviations, log-normal, in whole nanoseconds of at least 1, shape as given.
+
+    Each visit has numbers of its own, so that alternatives draw the same however many visits their packets make.
+    """
     rows, width = mean.shape
-    normal = streams.generator("service times").standard_normal((rows, max(_DRAWS_PER_PACKET, width)))[:, :width]
+    normal = np.empty((rows, width))
+    for column in range(width):
+        normal[:, column] = streams.generator(f"service times of visit {column + 1}").standard_normal(rows)
     relative = np.divide(deviation, mean, out=np.zeros_like(mean), where=mean > 0)
     variance = np.log1p(relative**2)
     factor = np.exp(normal * np.sqrt(variance) - variance / 2)

@@ -77,7 +77,7 @@ class Result:
                 "transaction": number,
                 "flow": flow,
                 "client": np.array([pod.full_name for pod in messages.clients], object)[messages.flows.client[flow]],
-                "service": np.array([service.port_name(port) for service, port, _ in messages.services], object)[
+                "service": np.array([one.service.port_name(one.port) for one in messages.services], object)[
                     messages.flows.service[flow]
                 ],
                 "server": servers[self.classes.server[flow]],

@@ -104,7 +104,8 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         If the scenario makes no sense.
     """
     traffic = scenario.traffic
-    cluster = build_cluster(scenario.cluster, _client_pods(scenario), traffic.protocol, traffic.objects())
+    outside = traffic.clients if traffic.is_from_outside else 1
+    cluster = build_cluster(scenario.cluster, _client_pods(scenario), traffic.protocol, outside, traffic.objects())
     cni = cni_class(scenario.cni.name)(cluster, scenario.cni, scenario.hardware.mtu)
     proxy = proxy_class(scenario.proxy.name)(cluster, scenario.proxy)
     hardware = scenario.hardware
@@ -117,6 +118,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         has_tunnel_offload=hardware.has_tunnel_offload,
         background_connections=scenario.cluster.background_connections,
         has_node_local_dns=traffic.dns is not None and traffic.dns.node_local,
+        load_balancing=scenario.cluster.load_balancer,
         card=card,
     )
 
@@ -172,7 +174,7 @@ def _collector_paused() -> Iterator[None]:
 def _client_pods(scenario: Scenario) -> list[PlannedPod]:
     """The pods that are made to send."""
     traffic = scenario.traffic
-    if traffic.from_ is not None or not traffic.makes_clients:
+    if traffic.from_ is not None or traffic.is_from_outside or not traffic.makes_clients:
         return []
     nodes = traffic.clients_on
     return [
@@ -186,6 +188,8 @@ def _client_pods(scenario: Scenario) -> list[PlannedPod]:
 def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
     """The pods that send."""
     traffic = scenario.traffic
+    if traffic.is_from_outside:
+        return tuple(host.process for host in cluster.outside)
     if traffic.from_ is None:
         return tuple(pod for pod in cluster.pods if pod.owner == "client" and pod.namespace == "default")
     owned = tuple(pod for pod in cluster.pods if traffic.from_ in (pod.owner, f"{pod.namespace}/{pod.owner}"))

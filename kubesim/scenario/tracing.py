@@ -148,9 +148,11 @@ def trace(
     scenario
         The cluster and its costs; its traffic is only needed for the pods it makes.
     source
-        A pod, ``namespace/name`` or ``name``; of a Deployment, its first; or a node, for a process on it.
+        A pod, ``namespace/name`` or ``name``; of a Deployment, its first; a node, for a process on it; or a machine
+        outside of the cluster, ``outside-1``.
     target
-        A Service, a pod, a node or an address, each with ``:PORT`` if needed.
+        A Service, a pod, a node or an address, each with ``:PORT`` if needed. A machine outside calls a Service by its
+        load balancer's address or, where it has none, by its port of the first node.
     protocol
         ``tcp`` or ``udp``; that of the Service's port, or TCP, if not given.
     payload_bytes
@@ -182,7 +184,8 @@ class _Tracer:
         """First packet, its reply, an established packet and its reply."""
         deployment = self._deployment
         client_address, client_name = self._source(source)
-        address, port, own_protocol = _target(deployment, target)
+        is_outside = source in (host.name for host in deployment.cluster.outside)
+        address, port, own_protocol = _target(deployment, target, is_outside=is_outside)
         protocol = protocol or own_protocol or "tcp"
         if protocol not in PROTOCOLS:
             raise InputError(f"protocol: only {' and '.join(PROTOCOLS)} can be traced, not {protocol!r}")
@@ -206,16 +209,17 @@ class _Tracer:
     def _source(self, source: str) -> tuple[str, str]:
         """The address of the sender, and its name."""
         cluster = self._deployment.cluster
-        names = [node.name for node in cluster.nodes]
-        if source in names:
-            return cluster.node(source).address, source
+        machines = {node.name: node.address for node in cluster.nodes}
+        machines |= {host.name: host.address for host in cluster.outside}
+        if source in machines:
+            return machines[source], source
         try:
             pod = cluster.pod(source)
         except InputError as error:
             if source in cluster.pod_names():
                 raise InputError(f"from: {error}") from None
-            known = did_you_mean(source, [*cluster.pod_names(), *names])
-            raise InputError(f"from: there is no pod or node {source!r}: {known}") from None
+            known = did_you_mean(source, [*cluster.pod_names(), *machines])
+            raise InputError(f"from: there is no pod, node or machine outside {source!r}: {known}") from None
         return pod.address, pod.full_name
 
     def _send(self, kind: str, packet: Packet) -> TracedPacket:
@@ -232,7 +236,7 @@ class _Tracer:
         return TracedPacket(kind, sent, hops, path, delivered_to, self._costs.price_ns("core_wakeup"))
 
 
-def _target(deployment: Deployment, target: str) -> tuple[str, int, str | None]:
+def _target(deployment: Deployment, target: str, *, is_outside: bool) -> tuple[str, int, str | None]:
     """Address, port and, where it is known, protocol of what is called."""
     name, _, port_text = target.partition(":")
     if not name:
@@ -247,6 +251,8 @@ def _target(deployment: Deployment, target: str) -> tuple[str, int, str | None]:
         service_error = error
     else:
         port = _service_port(service, port_text)
+        if is_outside:
+            return *_from_outside(cluster, service, port), port.protocol
         if service.cluster_ip is not None and not deployment.proxy.is_headless:
             return service.cluster_ip, port.port, port.protocol
         endpoints = cluster.endpoints(service, port)
@@ -259,6 +265,16 @@ def _target(deployment: Deployment, target: str) -> tuple[str, int, str | None]:
     declared = [one for one in pod.ports if port_text in ("", one.name, str(one.number))]
     number = declared[0].number if declared else _port_number(port_text) or DEFAULT_PORT
     return pod.address, number, declared[0].protocol if declared else None
+
+
+def _from_outside(cluster: Cluster, service: Service, port: ServicePort) -> tuple[str, int]:
+    """By which address and port a machine outside calls a Service."""
+    balanced = next((address for address in service.load_balancer_ips if ":" not in address), None)
+    if balanced is not None:
+        return balanced, port.port
+    if port.node_port is None:
+        raise InputError(f"to: Service {service.name} is a {service.kind}: nobody outside of the cluster can call it")
+    return cluster.nodes[0].address, port.node_port
 
 
 def _service_port(service: Service, wanted: str) -> ServicePort:

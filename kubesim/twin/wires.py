@@ -30,7 +30,7 @@ class Wire(Nic):
         if packet.destination_mac == GATEWAY_MAC:
             walk.drop(f"{packet.destination} is not in the cluster, and the twin has no way out")
             return
-        peer = self.ethernet.card(packet.destination_mac)
+        peer = self.ethernet.card(walk, packet)
         if peer is None:
             walk.drop(f"no node of the twin has the address {packet.destination_mac}")
             return

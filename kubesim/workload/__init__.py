@@ -54,6 +54,7 @@ class Workload(Protocol):
     workload: str
     clients: int
     clients_on: list[str] | None
+    is_from_outside: bool
     from_: str | None
     dns: DnsSpec | None
 

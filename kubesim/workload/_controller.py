@@ -44,6 +44,7 @@ def controller_objects(
         "kind": "Service",
         "metadata": {"name": NAME, "namespace": NAMESPACE},
         "spec": {
+            "type": "ClusterIP" if is_host_network else "LoadBalancer",
             "selector": labels,
             "ports": [{"name": name, "port": number, "targetPort": name} for name, number in _CONTAINER_PORTS.items()],
         },

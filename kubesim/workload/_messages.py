@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kubesim.cluster import Pod, Service, ServicePort
+    from kubesim.cluster import Node, Pod, Service, ServicePort
 
 NONE = -1
 
@@ -53,11 +53,26 @@ class Through(StrEnum):
 
 
 class Destination(NamedTuple):
-    """What flows are sent to."""
+    """What flows are sent to; ``node`` is the one whose port is called, where that is one of a node."""
 
     service: Service
     port: ServicePort
     through: Through = Through.CLUSTER_IP
+    node: Node | None = None
+
+    @property
+    def called(self) -> tuple[str, int] | None:
+        """The virtual address and port that clients send to, None where they send to an endpoint's own."""
+        match self.through:
+            case Through.CLUSTER_IP if self.service.cluster_ip is not None:
+                return self.service.cluster_ip, self.port.port
+            case Through.NODE_PORT if self.node is not None and self.port.node_port is not None:
+                return self.node.address, self.port.node_port
+            case Through.LOAD_BALANCER:
+                return next(one for one in self.service.load_balancer_ips if ":" not in one), self.port.port
+            case Through.NODE_LOCAL_DNS:
+                return NODE_LOCAL_DNS, self.port.port
+        return None
 
 
 class Work(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -10,13 +11,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from kubesim.errors import InputError
 from kubesim.workload._dns import DnsSpec, dns_objects
-from kubesim.workload._messages import Destination, Flows
+from kubesim.workload._messages import Destination, Flows, Through
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from kubesim.cluster import Cluster, Pod, Service, ServicePort
     from kubesim.streams import Streams
+
+OUTSIDE = "outside"
+"""Where clients are that are not in the cluster."""
 
 FIRST_SOURCE_PORT = 32768
 SOURCE_PORTS = 28232
@@ -60,7 +66,10 @@ class Traffic(BaseModel):
     workload: str
     clients: int = Field(default=1, ge=1, le=100_000, description="client pods to make")
     clients_on: list[str] | None = Field(
-        default=None, min_length=1, description="nodes the client pods are put on, in turn; all nodes by default"
+        default=None,
+        min_length=1,
+        description="nodes the client pods are put on, in turn; all nodes by default; "
+        "[outside] for machines outside of the cluster, one for each client",
     )
     from_: str | None = Field(
         default=None, alias="from", description="send from this pod, or from the pods of this Deployment, instead"
@@ -77,9 +86,24 @@ class Traffic(BaseModel):
     dns: DnsSpec | None = Field(
         default=None, description="look the Service's name up before each connection; addresses are known if not given"
     )
+    through: Through | None = Field(
+        default=None,
+        description="which address of a Service is called: its cluster-ip, a pod's of its endpoints, a node-port, or "
+        "its load-balancer's; from outside by default the last that it has, else its cluster-ip",
+    )
+    node_ports_of: list[str] | None = Field(
+        default=None, min_length=1, description="nodes whose ports are called, in turn; all by default"
+    )
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether clients are on machines outside of the cluster."""
+        return self.clients_on == [OUTSIDE]
 
     @model_validator(mode="after")
     def _one_kind_of_client(self) -> Traffic:
+        if self.clients_on is not None and OUTSIDE in self.clients_on and not self.is_from_outside:
+            raise ValueError(f"clients are on nodes or {OUTSIDE}, not both")
         if self.from_ is not None and (self.clients_on is not None or "clients" in self.model_fields_set):
             raise ValueError("give either from, or clients and clients_on")
         return self
@@ -88,6 +112,8 @@ class Traffic(BaseModel):
     def _names_are_of_connections(self) -> Traffic:
         if self.dns is not None and self.protocol != "tcp":
             raise ValueError(f"dns: {self.workload} opens no connections before which names could be looked up")
+        if self.dns is not None and self.is_from_outside:
+            raise ValueError("dns: clients outside of the cluster do not ask its DNS")
         return self
 
     def objects(self) -> tuple[dict[str, Any], ...]:
@@ -175,50 +201,97 @@ def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[
     """
     cluster = context.cluster
     if isinstance(traffic.to, list):
-        return tuple(Destination(*_named(cluster, name, protocol)) for name in traffic.to)
-    ports = tuple(
-        Destination(service, port) for _, service, port in cluster.service_ports() if port.protocol == protocol
-    )
-    if not ports:
-        raise InputError(f"there is no Service with a {protocol.upper()} port to send to: this scenario has no traffic")
-    if traffic.to.choice in ("uniform", "zipf"):
-        return ports
-    position = {"first": 0, "middle": len(ports) // 2, "last": len(ports) - 1}[traffic.to.choice]
-    return (ports[position],)
+        ports = [_named(cluster, name, protocol) for name in traffic.to]
+    else:
+        ports = [(service, port) for _, service, port in cluster.service_ports() if port.protocol == protocol]
+        if traffic.is_from_outside or traffic.through in _FROM_OUTSIDE:
+            ports = [one for one in ports if one[0].kind in _EXTERNAL_KINDS]
+        if not ports:
+            raise InputError(
+                f"there is no Service with a {protocol.upper()} port to send to: this scenario has no traffic"
+            )
+        if traffic.to.choice not in ("uniform", "zipf"):
+            position = {"first": 0, "middle": len(ports) // 2, "last": len(ports) - 1}[traffic.to.choice]
+            ports = [ports[position]]
+    return tuple(one for service, port in ports for one in destinations(traffic, cluster, service, port))
 
 
-def choose_services(traffic: Traffic, context: WorkloadContext, count: int, flows: int) -> npt.NDArray[np.int64]:
-    """Draw which of ``count`` service ports each flow goes to, shape (flows,).
+_EXTERNAL_KINDS = ("NodePort", "LoadBalancer")
+_FROM_OUTSIDE = (Through.NODE_PORT, Through.LOAD_BALANCER)
+
+
+def destinations(traffic: Traffic, cluster: Cluster, service: Service, port: ServicePort) -> list[Destination]:
+    """What a service port is called by: one address, or a node port of each of several nodes."""
+    has_balancer = any(":" not in address for address in service.load_balancer_ips)
+    through = traffic.through
+    if through is None:
+        through = Through.CLUSTER_IP
+        if traffic.is_from_outside:
+            through = Through.LOAD_BALANCER if has_balancer else Through.NODE_PORT
+    if through is Through.NODE_PORT and port.node_port is None:
+        raise InputError(
+            f"Service {service.full_name} is a {service.kind} and has no node port: nobody outside can call it by one"
+        )
+    if through is Through.LOAD_BALANCER and not has_balancer:
+        raise InputError(f"Service {service.full_name} is a {service.kind} and has no load balancer's address")
+    if through is not Through.NODE_PORT:
+        return [Destination(service, port, through)]
+    names = traffic.node_ports_of or [node.name for node in cluster.nodes]
+    return [Destination(service, port, through, cluster.node(name)) for name in dict.fromkeys(names)]
+
+
+def _choose_destinations(
+    traffic: Traffic, context: WorkloadContext, destinations: Sequence[Destination], flows: int
+) -> npt.NDArray[np.int64]:
+    """Draw which destination each flow goes to, shape (flows,).
 
     Under Zipf's law the ranks are dealt out at random, so that the most wanted Service is not always the first rule.
+    Where a service port is called by ports of several nodes, they take turns.
     """
-    if isinstance(traffic.to, list):
-        return np.arange(flows, dtype=np.int64) % count
+    of_port = [[0]]
+    for position, (before, one) in enumerate(itertools.pairwise(destinations), 1):
+        if one.node is None or before.node is None or one.port is not before.port:
+            of_port.append([])
+        of_port[-1].append(position)
+    first = np.array([positions[0] for positions in of_port], np.int64)
+    nodes = np.array([len(positions) for positions in of_port], np.int64)
+    flow = np.arange(flows, dtype=np.int64)
+    port = flow % len(of_port)
+    if not isinstance(traffic.to, list):
+        port = draw_choices(traffic.to, context, len(of_port), flows)
+    turn = flow // len(of_port) if isinstance(traffic.to, list) else flow
+    return first[port] + turn % nodes[port]
+
+
+def draw_choices(choice: ServiceChoice, context: WorkloadContext, count: int, flows: int) -> npt.NDArray[np.int64]:
+    """Draw one of ``count`` service ports, or of what else there is, for each flow, shape (flows,)."""
     if count == 1:
         return np.zeros(flows, np.int64)
     draws = context.streams.generator("service of each flow").random(flows)
-    if traffic.to.choice != "zipf":
+    if choice.choice != "zipf":
         return np.minimum((draws * count).astype(np.int64), count - 1)
-    weights = np.arange(1, count + 1, dtype=float) ** -traffic.to.exponent
+    weights = np.arange(1, count + 1, dtype=float) ** -choice.exponent
     shares = np.cumsum(weights) / weights.sum()
     ranks = np.minimum(np.searchsorted(shares, draws, side="right"), count - 1)
     order = context.streams.generator("rank of each service").permutation(count)
     return np.asarray(order[ranks], np.int64)
 
 
-def make_flows(traffic: Traffic, context: WorkloadContext, services: int, client: npt.NDArray[np.int64]) -> Flows:
+def make_flows(
+    traffic: Traffic, context: WorkloadContext, destinations: Sequence[Destination], client: npt.NDArray[np.int64]
+) -> Flows:
     """Flows of the given clients: a service each, and a source port that the client has free.
 
     Parameters
     ----------
     traffic, context
         The workload.
-    services
-        How many service ports there are to choose from.
+    destinations
+        What there is to choose from.
     client : array of int64, shape (f,)
         Of each flow, in the order in which they are opened.
     """
-    return Flows(client, choose_services(traffic, context, services, len(client)), source_ports(client))
+    return Flows(client, _choose_destinations(traffic, context, destinations, len(client)), source_ports(client))
 
 
 def source_ports(client: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

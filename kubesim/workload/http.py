@@ -30,12 +30,19 @@ from kubesim.workload._messages import (
     Script,
     Through,
 )
-from kubesim.workload._traffic import RequestResponse, WorkloadContext, choose_services, refuse_too_many, source_ports
+from kubesim.workload._traffic import (
+    RequestResponse,
+    WorkloadContext,
+    destinations,
+    draw_choices,
+    refuse_too_many,
+    source_ports,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kubesim.cluster import Cluster, HttpBackend, HttpRoute, HttpRule, Pod
+    from kubesim.cluster import Cluster, HttpBackend, HttpRoute, HttpRule, Pod, Service, ServicePort
 
 _MOST_STEPS = 22
 """Messages of a request whose both connections are opened, with TLS, and closed."""
@@ -90,11 +97,13 @@ class Plugin(RequestResponse):
         slots = len(context.clients) * self.connections
         refuse_too_many(slots * self.requests * (2 if self.via == "direct" else 4 if self.keep_alive else _MOST_STEPS))
         rules = _rules(self, context.cluster)
-        chosen = choose_services(self, context, len(rules), slots * self.requests).reshape(slots, self.requests)
-        luck = context.streams.generator("backend of each request").random(chosen.shape)
+        turns = np.arange(slots * self.requests) % len(rules)
+        chosen = turns if isinstance(self.to, list) else draw_choices(self.to, context, len(rules), len(turns))
+        luck = context.streams.generator("backend of each request").random((slots, self.requests))
         made = _Script(self, context, _Places(self, context, rules))
         for slot in range(slots):
-            made.add_slot(slot, [rules[number] for number in chosen[slot]], luck[slot].tolist())
+            own = chosen[slot * self.requests : (slot + 1) * self.requests]
+            made.add_slot(slot, [rules[number] for number in own], luck[slot].tolist())
         return made.messages()
 
 
@@ -145,7 +154,7 @@ class _Places:
         self._cluster = context.cluster
         self.clients: list[Pod] = list(context.clients)
         self.destinations: list[Destination] = []
-        self._numbers: dict[object, int] = {}
+        self._numbers: dict[tuple[str, Through, str], int] = {}
         self.replicas: list[int] = []
         if traffic.via == "ingress":
             service, _, wanted = (traffic.controller or f"{NAMESPACE}/{NAME}").partition(":")
@@ -160,27 +169,33 @@ class _Places:
         """Whether clients ask for a rule with TLS."""
         return rule.is_tls if self._traffic.tls is None else self._traffic.tls
 
-    def controller(self, *, is_tls: bool) -> int:
-        """The controller, as clients call it: on the host network by its node's address."""
+    def controller(self, slot: int, *, is_tls: bool) -> int:
+        """The controller, as clients call it: on the host network by its node's address, unless they are told how."""
         port = controller_port(self._service, self._wanted, is_tls=is_tls)
-        through = Through.ENDPOINTS if self._is_on_hosts else Through.CLUSTER_IP
-        return self._number(Destination(self._service, port, through))
+        if self._is_on_hosts and self._traffic.through is None:
+            return self._number(Destination(self._service, port, Through.ENDPOINTS))
+        return self._called(slot, self._service, port)
 
-    def backend(self, rule: HttpRule, luck: float) -> int:
+    def _called(self, slot: int, service: Service, port: ServicePort) -> int:
+        """A Service as clients call it; of ports of several nodes, connection slots take turns."""
+        ways = destinations(self._traffic, self._cluster, service, port)
+        return self._number(ways[slot % len(ways)])
+
+    def backend(self, slot: int, rule: HttpRule, luck: float) -> int:
         """The Service that a request goes to, by weight, as the controller or a client calls it."""
         total = sum(backend.weight for backend in rule.backends)
         for backend in rule.backends:
             if luck * total < backend.weight:
                 break
             luck -= backend.weight / total
-        key = (backend.namespace, backend.name, backend.port)
-        if key not in self._numbers:
-            is_by_pods = self._traffic.via == "ingress" and self._traffic.upstream == "endpoints"
-            through = Through.ENDPOINTS if is_by_pods else Through.CLUSTER_IP
-            self._numbers[key] = self._number(self._destination(backend, rule, through))
-        return self._numbers[key]
+        service, port = self._service_port(backend, rule)
+        if self._traffic.via == "direct":
+            return self._called(slot, service, port)
+        through = Through.ENDPOINTS if self._traffic.upstream == "endpoints" else Through.CLUSTER_IP
+        return self._number(Destination(service, port, through))
 
-    def _destination(self, backend: HttpBackend, rule: HttpRule, through: Through) -> Destination:
+    def _service_port(self, backend: HttpBackend, rule: HttpRule) -> tuple[Service, ServicePort]:
+        """The port of a Service that a rule names."""
         try:
             service = self._cluster.service(f"{backend.namespace}/{backend.name}")
         except InputError as error:
@@ -189,12 +204,15 @@ class _Places:
         ports = [port for port in service.ports if port.protocol == "tcp" and wanted in (None, port.port, port.name)]
         if not ports:
             raise InputError(f"traffic.to: the rule for {rule.url}: Service {service.full_name} has no port {wanted}")
-        return Destination(service, ports[0], through)
+        return service, ports[0]
 
     def _number(self, destination: Destination) -> int:
-        if destination not in self.destinations:
+        node = "" if destination.node is None else destination.node.name
+        key = (destination.service.port_name(destination.port), destination.through, node)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.destinations)
             self.destinations.append(destination)
-        return self.destinations.index(destination)
+        return self._numbers[key]
 
 
 @dataclass
@@ -268,9 +286,9 @@ class _Script:
         kept: dict[object, _Connection] = {}
         after = NONE
         for rule, number in zip(rules, luck, strict=True):
-            is_tls, backend = self._places.has_tls(rule), self._places.backend(rule, number)
+            is_tls, backend = self._places.has_tls(rule), self._places.backend(slot, rule, number)
             begin, is_first = len(columns.kind), after == NONE
-            called = backend if self._traffic.via == "direct" else self._places.controller(is_tls=is_tls)
+            called = backend if self._traffic.via == "direct" else self._places.controller(slot, is_tls=is_tls)
             key = (called, rule.host, is_tls)
             connection = kept.get(key)
             is_kept = connection is not None

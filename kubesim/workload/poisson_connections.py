@@ -56,7 +56,7 @@ class Plugin(RequestResponse):
             kinds=conversation.kinds,
             clients=context.clients,
             services=services,
-            flows=make_flows(self, context, len(services), flows % len(context.clients)),
+            flows=make_flows(self, context, services, flows % len(context.clients)),
             flow=np.repeat(flows, len(one)),
             thread=np.repeat(flows, len(one)),
             script=one.tiled(self.connections),

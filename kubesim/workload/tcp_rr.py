@@ -40,7 +40,7 @@ class Plugin(RequestResponse):
             kinds=conversation.kinds,
             clients=context.clients,
             services=services,
-            flows=make_flows(self, context, len(services), threads % len(context.clients)),
+            flows=make_flows(self, context, services, threads % len(context.clients)),
             flow=np.repeat(threads, len(one)),
             thread=np.repeat(threads, len(one)),
             script=script,

@@ -46,7 +46,7 @@ class Plugin(RequestResponse):
             kinds=kinds,
             clients=context.clients,
             services=services,
-            flows=make_flows(self, context, len(services), threads % len(context.clients)),
+            flows=make_flows(self, context, services, threads % len(context.clients)),
             flow=np.repeat(threads, steps),
             thread=np.repeat(threads, steps),
             script=script,

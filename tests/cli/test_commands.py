@@ -246,7 +246,7 @@ def test_bad_arguments(scenario: Path, experiment: Path, tmp_path: Path) -> None
     assert "cannot read" in fail("run", tmp_path / "missing.yaml")
     assert "cannot read" in fail("run", tmp_path)
     assert "FIELD=VALUE is needed" in fail("run", scenario, "--set", "proxy")
-    assert "there is no pod or node 'x'" in fail("trace", scenario, "--from", "x", "--to", "svc-07")
+    assert "there is no pod, node or machine outside 'x'" in fail("trace", scenario, "--from", "x", "--to", "svc-07")
     assert "there is no Service, pod or node 'svc-7'" in fail("trace", scenario, "--from", "client-1", "--to", "svc-7")
     assert "only tcp and udp can be traced, not 'sctp'" in fail(
         "trace", scenario, "--from", "client-1", "--to", "svc-07", "--protocol", "sctp"

@@ -103,7 +103,7 @@ def test_openings_and_routes_put_together_are_whole_walks(
     messages, classes, costs = result.messages, result.classes, costs_of(settled)
     for flow in range(len(messages.flows)):
         client = messages.clients[messages.flows.client[flow]].address
-        service, port, _ = messages.services[messages.flows.service[flow]]
+        service, port, *_ = messages.services[messages.flows.service[flow]]
         deployment = deploy(settled)
         listed = sorted(deployment.cluster.endpoints(service, port), key=lambda one: f"{one.address}:{one.port}")
         names = [deployment.server_name(one.address, one.port) for one in listed]

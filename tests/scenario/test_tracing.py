@@ -137,8 +137,8 @@ def test_udp_and_sizes() -> None:
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("client-9", "svc-04", "from: there is no pod or node 'client-9': did you mean 'client-1'?"),
-        ("node-9", "svc-04", "from: there is no pod or node 'node-9': did you mean 'node-"),
+        ("client-9", "svc-04", "from: there is no pod, node or machine outside 'client-9': did you mean 'client-1'?"),
+        ("node-9", "svc-04", "from: there is no pod, node or machine outside 'node-9': did you mean 'node-"),
         ("client-1", "node-9", "to: there is no Service, pod or node 'node-9': did you mean 'node-"),
         ("client-1", "svc-4", "to: there is no Service, pod or node 'svc-4': did you mean 'svc-"),
         ("client-1", "svc-04:http", "to: Service svc-04 has no port 'http': known: 80"),

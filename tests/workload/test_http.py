@@ -86,7 +86,7 @@ def names(made: Messages, first: int = 0, last: int | None = None) -> list[str]:
 
 def called(made: Messages) -> dict[str, Through]:
     """The Services that are called, and how."""
-    return {service.name: through for service, _, through in made.services}
+    return {one.service.name: one.through for one in made.services}
 
 
 def test_a_request_goes_over_two_connections_that_are_kept(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_workers_share_the_clients_connections(tmp_path: Path) -> None:
 def test_tls_takes_a_round_trip_more_and_work_on_both_sides(tmp_path: Path) -> None:
     made = messages(tmp_path, tls=True, requests=1)
     assert names(made)[:7] == ["syn", "syn_ack", "ack", "client_hello", "server_hello", "client_finished", "request"]
-    assert [port.port for service, port, _ in made.services if service.name == "ingress-controller"] == [443]
+    assert [one.port.port for one in made.services if one.service.name == "ingress-controller"] == [443]
     work = {kind.name: [one.operation for one in kind.work] for kind in made.kinds if kind.work}
     assert work == {
         "server_hello": ["tls_server_handshake"],
