@@ -145,6 +145,10 @@ class Deployment:
             raise InputError(f"nobody has the address {address}")
         return self.host(node).root
 
+    def namespace_named(self, name: str) -> Namespace:
+        """A namespace by its name: a pod's, or a machine's own."""
+        return self.namespace(self.cluster.pod(name)) if "/" in name else self.host(name).root
+
     def server_name(self, address: str, port: int) -> str:
         """What to call who serves at an address: a pod's name, or the address where no pod has it for itself."""
         pod = self.cluster.pod_at(address)

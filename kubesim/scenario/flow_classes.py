@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kubesim.kernel import socket
+from kubesim.kernel.loopback import LOCALHOST
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
 from kubesim.scenario.visits import PricedHop, priced
@@ -237,9 +238,9 @@ class _Classifier:
 
     def _classify(self, flow: _Flow) -> tuple[int, int, int]:
         """Route, opening and server of one flow."""
-        if flow.destination.through is Through.NODE_LOCAL_DNS:
-            node = self._deployment.cluster.node(flow.client.node)
-            server: _Server | Path = _Server(node.address, flow.destination.port.port, opening=0)
+        through = flow.destination.through
+        if through in (Through.NODE_LOCAL_DNS, Through.LOCALHOST):
+            server: _Server | Path = self._nearby(flow)
         elif not self._is_virtual(flow):
             server = self._resolve_by_name(flow)
         else:
@@ -260,6 +261,18 @@ class _Classifier:
         if self._deployment.proxy.is_headless and flow.destination.through is Through.CLUSTER_IP:
             return False
         return flow.destination.called is not None
+
+    def _nearby(self, flow: _Flow) -> _Server | Path:
+        """Who serves on the client's own node, or in the client's own pod."""
+        service, port, through, _ = flow.destination
+        if through is Through.NODE_LOCAL_DNS:
+            return _Server(self._deployment.cluster.node(flow.client.node).address, port.port, opening=0)
+        own = (one for one in self._deployment.cluster.endpoints(service, port) if one.address == flow.client.address)
+        endpoint = next(own, None)
+        if endpoint is None:
+            reason = f"connection refused by {flow.client.full_name}: it is no endpoint of {service.full_name}"
+            return Path((), (), {}, None, reason, self._packet(flow, self._kinds(flow)[0][1], LOCALHOST, 0), None)
+        return _Server(endpoint.address, endpoint.port, opening=0)
 
     def _resolve_by_name(self, flow: _Flow) -> _Server | Path:
         """Choose an endpoint as a client does who got all addresses from DNS."""
@@ -335,6 +348,8 @@ class _Classifier:
         """Send one message of each kind along a route, as a new connection would."""
         luck = Chance(flow.number, (server.address, server.port) if server.schedule is not None else None)
         virtual = self._called(flow) if self._is_virtual(flow) else (server.address, server.port)
+        if flow.destination.through is Through.LOCALHOST:
+            virtual = LOCALHOST, server.port
         opening: Path | None = None
         path: Path | None = None
         route: Route = {}
@@ -365,7 +380,8 @@ class _Classifier:
 
     def _packet(self, flow: _Flow, kind: MessageKind, destination: str, port: int) -> Packet:
         """What the client sends."""
-        return self._of_kind(kind, flow, (flow.client.address, flow.source_port), (destination, port))
+        source = LOCALHOST if destination == LOCALHOST else flow.client.address
+        return self._of_kind(kind, flow, (source, flow.source_port), (destination, port))
 
     def _reply(self, flow: _Flow, server: _Server, kind: MessageKind, opening: Path) -> Path:
         """Send what the server answers, to whom the client seemed to be."""

@@ -48,6 +48,8 @@ class Through(StrEnum):
     """A pod's own address, as DNS gives it for a headless Service, or an ingress controller takes from Endpoints."""
     NODE_PORT = "node-port"
     LOAD_BALANCER = "load-balancer"
+    LOCALHOST = "localhost"
+    """A client that is one of the Service's pods calls itself, or another container of its own."""
     NODE_LOCAL_DNS = "node-local-dns"
     """The cache of names on the client's own node, which answers for the Service."""
 

@@ -86,10 +86,11 @@ class Traffic(BaseModel):
     dns: DnsSpec | None = Field(
         default=None, description="look the Service's name up before each connection; addresses are known if not given"
     )
-    through: Through | None = Field(
+    through: Literal["cluster-ip", "endpoints", "node-port", "load-balancer", "localhost"] | None = Field(
         default=None,
-        description="which address of a Service is called: its cluster-ip, a pod's of its endpoints, a node-port, or "
-        "its load-balancer's; from outside by default the last that it has, else its cluster-ip",
+        description="which address of a Service is called: its cluster-ip, a pod's of its endpoints, a node-port, its "
+        "load-balancer's, or localhost, where clients are such pods themselves; by default its cluster-ip, or from "
+        "outside its load-balancer's or else a node-port",
     )
     node_ports_of: list[str] | None = Field(
         default=None, min_length=1, description="nodes whose ports are called, in turn; all by default"
@@ -223,11 +224,12 @@ _FROM_OUTSIDE = (Through.NODE_PORT, Through.LOAD_BALANCER)
 def destinations(traffic: Traffic, cluster: Cluster, service: Service, port: ServicePort) -> list[Destination]:
     """What a service port is called by: one address, or a node port of each of several nodes."""
     has_balancer = any(":" not in address for address in service.load_balancer_ips)
-    through = traffic.through
-    if through is None:
+    if traffic.through is not None:
+        through = Through(traffic.through)
+    elif traffic.is_from_outside:
+        through = Through.LOAD_BALANCER if has_balancer else Through.NODE_PORT
+    else:
         through = Through.CLUSTER_IP
-        if traffic.is_from_outside:
-            through = Through.LOAD_BALANCER if has_balancer else Through.NODE_PORT
     if through is Through.NODE_PORT and port.node_port is None:
         raise InputError(
             f"Service {service.full_name} is a {service.kind} and has no node port: nobody outside can call it by one"
