@@ -117,7 +117,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         hardware.mtu,
         has_tunnel_offload=hardware.has_tunnel_offload,
         background_connections=scenario.cluster.background_connections,
-        has_node_local_dns=traffic.dns is not None and traffic.dns.node_local,
+        has_node_local_dns=traffic.dns is not None and traffic.dns.is_node_local,
         load_balancing=scenario.cluster.load_balancer,
         card=card,
     )

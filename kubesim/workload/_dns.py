@@ -27,8 +27,15 @@ class DnsSpec(BaseModel):
         default=5, ge=0, le=15, description="names with fewer dots are looked for in the search path first"
     )
     aaaa: bool = Field(default=True, description="whether addresses of IPv6 are asked for besides")
-    node_local: bool = Field(default=False, description="whether a cache on each node has all answers already")
+    server: Literal["kube-dns", "node-local"] = Field(
+        default="kube-dns", description="who is asked: CoreDNS, or a cache on each node that has all answers already"
+    )
     replicas: int = Field(default=2, ge=1, le=1000, description="pods of CoreDNS, where the manifests have none")
+
+    @property
+    def is_node_local(self) -> bool:
+        """Whether each node has a cache."""
+        return self.server == "node-local"
 
 
 def dns_objects(spec: DnsSpec) -> tuple[dict[str, Any], ...]:

@@ -184,7 +184,7 @@ def _merged(before: Messages, queries: _Queries, kinds: tuple[MessageKind, ...],
 
 def _kinds(spec: DnsSpec) -> tuple[MessageKind, ...]:
     """Query, answer, query for an address of IPv6, and the answer that there is nothing."""
-    work = (Work("dns_cached_answer" if spec.node_local else "dns_answer"),)
+    work = (Work("dns_cached_answer" if spec.is_node_local else "dns_answer"),)
     return (
         MessageKind("dns_query", is_request=True, payload_bytes=_QUERY_BYTES, is_opening=True),
         MessageKind("dns_answer", is_request=False, payload_bytes=_ANSWER_BYTES, work=work),
@@ -199,4 +199,4 @@ def _destination(spec: DnsSpec, cluster: Cluster) -> Destination:
     ports = [port for port in service.ports if port.protocol == "udp"]
     if not ports:
         raise InputError(f"traffic.dns: Service {service.full_name} has no UDP port")
-    return Destination(service, ports[0], Through.NODE_LOCAL_DNS if spec.node_local else Through.CLUSTER_IP)
+    return Destination(service, ports[0], Through.NODE_LOCAL_DNS if spec.is_node_local else Through.CLUSTER_IP)

@@ -73,7 +73,9 @@ class Plugin(RequestResponse):
     controllers_on: list[str] | None = Field(
         default=None, min_length=1, description="nodes that they are put on, in turn"
     )
-    host_network: bool = Field(default=False, description="whether they listen on their node's address")
+    network: Literal["pod", "host"] = Field(
+        default="pod", description="whether they have addresses of their own, or listen on their node's"
+    )
     workers: int = Field(default=4, ge=1, le=1024, description="worker processes of each of the controller's pods")
     upstream: Literal["endpoints", "cluster-ip"] = Field(
         default="endpoints", description="how the controller reaches pods: by their addresses, or through the Service"
@@ -86,10 +88,10 @@ class Plugin(RequestResponse):
     )
 
     def objects(self) -> tuple[dict[str, Any], ...]:
-        """The controller, unless one is named, and what all workloads need."""
-        if self.controller is not None or self.via == "direct":
+        """The controller, unless one is named, and what all workloads need; it is there too if nobody asks it."""
+        if self.controller is not None:
             return super().objects()
-        made = controller_objects(self.controllers, self.controllers_on, is_host_network=self.host_network)
+        made = controller_objects(self.controllers, self.controllers_on, is_host_network=self.network == "host")
         return (*super().objects(), *made)
 
     def messages(self, context: WorkloadContext) -> Messages:

@@ -15,7 +15,7 @@ ADDRESS = "169.254.20.10"
 
 def with_cache(cni: str, proxy: str, **dns: Any) -> Any:
     """A small scenario whose clients look names up."""
-    traffic = {"workload": "tcp_crr", "transactions": 5, "connections": 1, "dns": {"node_local": True, **dns}}
+    traffic = {"workload": "tcp_crr", "transactions": 5, "connections": 1, "dns": {"server": "node-local", **dns}}
     return scenario(cni=cni, proxy=proxy, traffic=traffic)
 
 
@@ -54,7 +54,7 @@ def test_kube_dns_is_asked_through_the_service_proxy() -> None:
         result = run(with_cache("flannel-vxlan", "iptables", **dns))
         return float(result.summary["latency_p50_ns"])
 
-    result = run(with_cache("flannel-vxlan", "iptables", node_local=False))
+    result = run(with_cache("flannel-vxlan", "iptables", server="kube-dns"))
     hops = result.hops()
     assert {"nat_rewrite", "iptables_rule"} <= set(hops.loc[hops["kind"] == "dns_query", "operation"])
-    assert latency_ns() < latency_ns(node_local=False) < latency_ns(node_local=False, name="full")
+    assert latency_ns() < latency_ns(server="kube-dns") < latency_ns(server="kube-dns", name="full")

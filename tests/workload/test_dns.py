@@ -86,7 +86,7 @@ def test_each_name_has_a_socket_of_its_own_to_kube_dns() -> None:
 
 
 def test_a_cache_on_the_node_is_asked_instead() -> None:
-    _, after = made(spec=DnsSpec(node_local=True), transactions=1)
+    _, after = made(spec=DnsSpec(server="node-local"), transactions=1)
     assert after.services[-1].through is Through.NODE_LOCAL_DNS
     work = {one.operation for kind in after.kinds for one in kind.work}
     assert work == {"dns_cached_answer"}

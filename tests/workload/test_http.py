@@ -256,8 +256,6 @@ def scenario(tmp_path: Path, **changes: Any) -> Scenario:
     """A client on one node, a controller on the same, pods on the other."""
     traffic = {"workload": "http", "to": "shop", "clients_on": ["node-1"], "controllers_on": ["node-1"], "requests": 20}
     data = {"cluster": {"manifests": [manifest(tmp_path)]}, "cni": "flannel-vxlan", "proxy": "iptables"}
-    if changes.get("via") == "direct":
-        del traffic["controllers_on"]
     return Scenario.model_validate({**data, "traffic": {**traffic, **changes}})
 
 
