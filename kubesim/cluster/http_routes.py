@@ -150,15 +150,8 @@ def route_named(routes: Iterable[HttpRoute], name: str) -> HttpRoute | None:
 
 
 def make_ingress_route(given: IngressObject) -> HttpRoute:
-    """The record of an Ingress.
-
-    Raises
-    ------
-    InputError
-        If one of its rules has no Service.
-    """
+    """The record of an Ingress."""
     namespace, spec = given.metadata.namespace, given.spec
-    where = f"Ingress {namespace}/{given.metadata.name}"
     encrypted = {host for tls in spec.tls for host in tls.hosts}
     has_tls_for_all = any(not tls.hosts for tls in spec.tls)
     rules = [
@@ -166,7 +159,7 @@ def make_ingress_route(given: IngressObject) -> HttpRoute:
             rule.host,
             path.path or "/",
             EXACT if path.path_type == "Exact" else PREFIX,
-            (_ingress_backend(path.backend, namespace, where),),
+            _ingress_backend(path.backend, namespace),
             is_tls=has_tls_for_all or any(host_matches(host, rule.host) for host in encrypted),
         )
         for rule in spec.rules
@@ -174,15 +167,16 @@ def make_ingress_route(given: IngressObject) -> HttpRoute:
     ]
     default = spec.default_backend or spec.backend
     if default is not None:
-        rules.append(HttpRule("", "/", PREFIX, (_ingress_backend(default, namespace, where),), is_tls=has_tls_for_all))
+        rules.append(HttpRule("", "/", PREFIX, _ingress_backend(default, namespace), is_tls=has_tls_for_all))
     return HttpRoute("Ingress", namespace, given.metadata.name, (given.controller_class,), tuple(rules))
 
 
-def _ingress_backend(given: IngressBackend, namespace: str, where: str) -> HttpBackend:
+def _ingress_backend(given: IngressBackend, namespace: str) -> tuple[HttpBackend, ...]:
+    """The Service behind a path; nobody where it is something else."""
     if given.service is None:
-        raise InputError(f"{where}: a backend is no Service: nothing is known of its traffic")
+        return ()
     port = given.service.port
-    return HttpBackend(namespace, given.service.name, port.number or port.name or None)
+    return (HttpBackend(namespace, given.service.name, port.number or port.name or None),)
 
 
 def make_gateway_route(given: HttpRouteObject, gateways: Iterable[GatewayObject]) -> HttpRoute:
@@ -228,11 +222,14 @@ def _gateway_backend(given: BackendReference, namespace: str) -> HttpBackend:
 
 
 def _listeners(given: HttpRouteObject, gateways: list[GatewayObject]) -> Iterator[tuple[str, GatewayListener]]:
-    """The listeners that a route hangs on, each with its Gateway's full name; other parents are passed over."""
+    """The listeners that a route hangs on, each with its Gateway's full name.
+
+    Other parents are passed over, and all of them where the manifests have no Gateway.
+    """
     known = {f"{one.metadata.namespace}/{one.metadata.name}": one for one in gateways}
     where = f"HTTPRoute {given.metadata.namespace}/{given.metadata.name}"
     for parent in given.spec.parent_refs:
-        if parent.kind != "Gateway":
+        if parent.kind != "Gateway" or not known:
             continue
         name = f"{parent.namespace or given.metadata.namespace}/{parent.name}"
         gateway = known.get(name)

@@ -204,11 +204,10 @@ class Messages:
     def kinds_by_service(self) -> list[tuple[int, ...]]:
         """The kinds of message that flows to each of the services have, in order."""
         service = self.flows.service[self.flow]
-        pairs = np.unique(service * len(self.kinds) + self.script.kind)
-        found: list[list[int]] = [[] for _ in self.services]
-        for where, kind in (divmod(int(pair), len(self.kinds)) for pair in pairs):
-            found[where].append(kind)
-        return [tuple(kinds) for kinds in found]
+        counts = np.bincount(
+            service * len(self.kinds) + self.script.kind, minlength=len(self.services) * len(self.kinds)
+        )
+        return [tuple(np.flatnonzero(row).tolist()) for row in counts.reshape(len(self.services), len(self.kinds))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,6 +52,14 @@ def _kind_of_target(value: object) -> str:
 _Names = Annotated[list[str], Field(min_length=1)]
 
 
+Targets = Annotated[
+    Annotated[_Names, Tag("names")] | Annotated[ServiceChoice, Tag("ServiceChoice")],
+    Discriminator(_kind_of_target),
+    BeforeValidator(_names, json_schema_input_type=str | _Names | ServiceChoice),
+]
+"""Whom connections are made to: names, or how one is chosen."""
+
+
 class Traffic(BaseModel):
     """What every workload has."""
 
@@ -74,11 +82,7 @@ class Traffic(BaseModel):
     from_: str | None = Field(
         default=None, alias="from", description="send from this pod, or from the pods of this Deployment, instead"
     )
-    to: Annotated[
-        Annotated[_Names, Tag("names")] | Annotated[ServiceChoice, Tag("ServiceChoice")],
-        Discriminator(_kind_of_target),
-        BeforeValidator(_names, json_schema_input_type=str | _Names | ServiceChoice),
-    ] = Field(
+    to: Targets = Field(
         default=ServiceChoice(choice="uniform"),
         description="a Service, several, or how one is chosen; NAME, NAMESPACE/NAME or NAME:PORT",
     )

@@ -32,6 +32,8 @@ from kubesim.workload._messages import (
 )
 from kubesim.workload._traffic import (
     RequestResponse,
+    ServiceChoice,
+    Targets,
     WorkloadContext,
     destinations,
     draw_choices,
@@ -58,6 +60,11 @@ class Plugin(RequestResponse):
 
     protocol: ClassVar[str] = "tcp"
     workload: Literal["http"] = "http"
+    to: Targets = Field(
+        default=ServiceChoice(choice="uniform"),
+        description="an Ingress or HTTPRoute by NAME or NAMESPACE/NAME, with all its rules, or HOST/PATH; several of "
+        "these; or how one of all rules is chosen",
+    )
     requests: int = Field(default=100, ge=1, le=10_000_000, description="requests of each connection slot")
     request_bytes: int = Field(default=300, ge=1, le=65_000, description="a request, with its headers")
     response_bytes: int = Field(default=1000, ge=1, le=65_000, description="a reply, with its headers")

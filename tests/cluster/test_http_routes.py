@@ -140,8 +140,6 @@ def test_a_route_takes_over_what_its_listener_says(tmp_path: Path) -> None:
          "HTTPRoute default/cafe: there is no Gateway 'infra/frnt': did you mean 'infra/front'"),
         (INGRESS.replace("path: /cart,", "path: cart,"), "'cart' does not begin with /"),
         (INGRESS.replace("Exact", "Exactly"), "Ingress shop: spec.rules.0.http.paths.1.pathType"),
-        (INGRESS.replace("service: {name: cart, port: {number: 8080}}", "resource: {name: bucket}"),
-         "Ingress web/shop: a backend is no Service"),
         (INGRESS.replace("8080", "808080"), "port.number"),
     ],
 )  # fmt: skip
@@ -149,6 +147,15 @@ def test_rules_that_make_no_sense(text: str, message: str, tmp_path: Path) -> No
     with pytest.raises(InputError) as caught:
         cluster_of(text, tmp_path)
     assert message in str(caught.value)
+
+
+def test_what_is_not_there_is_asked_of_nobody(tmp_path: Path) -> None:
+    text = INGRESS.replace("service: {name: cart, port: {number: 8080}}", "resource: {kind: Bucket, name: static}")
+    (route,) = routes_of(text, tmp_path)
+    assert [len(rule.backends) for rule in route.rules] == [0, 1, 1, 1, 1]
+    without_gateway = GATEWAY.partition("---")[2] % ("http", "cafe.example.com")
+    (alone,) = routes_of(without_gateway, tmp_path)
+    assert (alone.controllers, {rule.host for rule in alone.rules}) == ((), {"cafe.example.com"})
 
 
 def test_routes_by_name(tmp_path: Path) -> None:

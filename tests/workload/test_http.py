@@ -16,6 +16,7 @@ from kubesim.errors import InputError
 from kubesim.scenario import Scenario, run
 from kubesim.streams import Streams
 from kubesim.workload import Messages, Through, WorkloadContext, workload_class
+from tests.scenarios import PROXIES
 
 SHOP = """
 apiVersion: networking.k8s.io/v1
@@ -252,10 +253,10 @@ def test_columns_fit_together(tmp_path: Path, connections: int, via: str, *, kep
     assert (kinds[made.last] == "reply").all()
 
 
-def scenario(tmp_path: Path, **changes: Any) -> Scenario:
+def scenario(tmp_path: Path, proxy: str = "iptables", **changes: Any) -> Scenario:
     """A client on one node, a controller on the same, pods on the other."""
     traffic = {"workload": "http", "to": "shop", "clients_on": ["node-1"], "controllers_on": ["node-1"], "requests": 20}
-    data = {"cluster": {"manifests": [manifest(tmp_path)]}, "cni": "flannel-vxlan", "proxy": "iptables"}
+    data = {"cluster": {"manifests": [manifest(tmp_path)]}, "cni": "flannel-vxlan", "proxy": proxy}
     return Scenario.model_validate({**data, "traffic": {**traffic, **changes}})
 
 
@@ -278,6 +279,27 @@ def test_the_controller_bypasses_the_service_proxy(tmp_path: Path) -> None:
     assert not {kind for kind in rewritten["endpoints"] if kind.startswith("upstream")}
     assert {"upstream_syn", "upstream_request"} <= rewritten["cluster-ip"]
     assert "request" in rewritten["endpoints"], "clients do go through the controller's Service"
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("via", ["ingress", "direct"])
+def test_every_proxy_carries_it(via: str, proxy: str, tmp_path: Path) -> None:
+    traffic = {"via": via, "requests": 5, "tls": True, "keep_alive": False, "dns": {"server": "node-local"}}
+    result = run(scenario(tmp_path, proxy, **traffic))
+    assert result.summary["lost_transactions"] == 0
+    assert result.summary["transactions"] > 0
+
+
+@pytest.mark.parametrize("way", ["load-balancer", "node-port", "host"])
+def test_clients_come_from_outside(way: str, tmp_path: Path) -> None:
+    by_host = {"network": "host"} if way == "host" else {"through": way}
+    result = run(scenario(tmp_path, clients_on=["outside"], controllers_on=["node-2"], requests=5, **by_host))
+    assert result.summary["lost_transactions"] == 0
+    hops = result.hops()
+    assert {"outside-1", "node-2"} <= set(hops.loc[hops["kind"] == "request", "node"])
+    crossed = "node-1" in set(hops.loc[hops["kind"] == "request", "node"])
+    assert crossed is (way == "node-port"), "the first node's port is called, and the controller is on the second"
+    assert ("load-balancer" in set(hops["node"])) is (way == "load-balancer")
 
 
 def test_one_worker_is_one_core(tmp_path: Path) -> None:
