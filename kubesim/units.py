@@ -35,6 +35,8 @@ def unit_of(measure: str, largest: float) -> Unit:
     """The unit to draw a measure in, by the end of its name and its largest value."""
     if measure.endswith(("_ratio", "utilisation")):
         return Unit(0.01, "%")
+    if measure.endswith("_s_per_gbit"):
+        return Unit(1, "cores per Gbit/s")
     if measure.endswith("_bit_per_s"):
         choices = _RATES
     elif measure.endswith("_per_s"):

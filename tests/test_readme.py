@@ -6,12 +6,15 @@ import os
 import re
 import shlex
 import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from kubesim import cni
 from kubesim.cli.commands import app
 from kubesim.cni import cni_names
 from kubesim.experiment import load_experiment
@@ -20,14 +23,17 @@ from kubesim.proxy import proxy_names
 from kubesim.scenario import run
 from kubesim.scenario.spec import scenario_from
 from kubesim.workload import workload_names
+from tests.clusters import converse, deploy, sized_cluster
 from tests.netns import require
+from tests.scenarios import PROXIES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in found]
 
 
 def commands() -> Iterator[str]:
@@ -70,9 +76,34 @@ def test_commands_of_root_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = blocks("python")
+    block = blocks("python")[0]
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - what the README shows
     assert "svc-00042" in capsys.readouterr().out
+
+
+@pytest.fixture
+def ptp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The CNI plugin of the README, put where plugins are found; its name."""
+    (tmp_path / "ptp.py").write_text(blocks("python")[1])
+    monkeypatch.setattr(cni, "__path__", [*cni.__path__, str(tmp_path)])
+    yield "ptp"
+    sys.modules.pop("kubesim.cni.ptp", None)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("place", ["node-1", "node-2"])
+def test_the_plugin_shown_is_one(ptp: str, proxy: str, place: str) -> None:
+    assert ptp in cni_names()
+    assert len(blocks("python")[1].splitlines()) <= 30
+    cluster = sized_cluster(endpoint_nodes=[place])
+    service, client = cluster.service("svc-2"), cluster.pod("client-1")
+    servers = {(one.address, one.port) for one in cluster.endpoints(service, service.ports[0])}
+    called = min(servers) if proxy == "none" else (str(service.cluster_ip), 80)
+    found = converse(deploy(cluster, ptp, proxy), client.address, *called)
+    assert (found.first.packet.destination, found.first.packet.destination_port) in servers
+    assert found.reply is not None
+    assert (found.reply.packet.source, found.reply.packet.source_port) == called
+    assert found.reply.delivered_to == client.full_name
 
 
 def test_the_scenario_runs() -> None:

@@ -100,7 +100,8 @@ class Result:
         """Numbers about the whole run, behind the warm-up.
 
         Times are in nanoseconds: latencies of transactions from socket to socket; ``first_packet_ns`` and the like are
-        CPU time of one packet on all hosts together.
+        CPU time of one packet on all hosts together. ``cpu_s_per_gbit`` is that of all hosts per Gbit of payload: the
+        cores that one Gbit/s keeps busy.
         """
         frame, window = self.transactions, self.window
         measured = frame[frame["is_measured"]]
@@ -110,17 +111,19 @@ class Result:
         ended = len(complete)
         busiest = self.utilisation[self.utilisation["kind"].str.endswith("core")]
         cpu_ns = int(busiest["busy_ns"].sum())
+        payload_bits = ended * self.messages.bytes_per_transaction * BITS_PER_BYTE
         return {
             "transactions": len(complete),
             "lost_transactions": len(measured) - len(complete),
             "loss_ratio": 1 - len(complete) / len(measured) if len(measured) else float("nan"),
             "duration_ns": window.length_ns,
             "throughput_per_s": ended / seconds,
-            "goodput_bit_per_s": ended * self.messages.bytes_per_transaction * BITS_PER_BYTE / seconds,
+            "goodput_bit_per_s": payload_bits / seconds,
             "wire_bit_per_s": self._wire_bytes * BITS_PER_BYTE / seconds,
             **{f"latency_{name}_ns": value for name, value in latency.items()},
             **self._packet_costs,
             "cpu_ns_per_transaction": cpu_ns / ended if ended else float("nan"),
+            "cpu_s_per_gbit": cpu_ns / payload_bits if payload_bits else float("nan"),
             "busiest_core_utilisation": float(busiest["utilisation"].max()) if len(busiest) else 0.0,
             "dropped_packets": int(self.trace.is_dropped().sum()),
             "refused_flows": sum(self.planned.refusals.values()),
