@@ -300,16 +300,16 @@ class _Script:
             called = backend if self._traffic.via == "direct" else self._places.controller(slot, is_tls=is_tls)
             key = (called, rule.host, is_tls)
             connection = kept.get(key)
-            is_kept = connection is not None
+            timeout_ns = MINIMUM_RTO_NS
             if connection is None:
                 connection = kept[key] = self._client_connection(slot, called, is_tls=is_tls)
-                after = self._connect(connection, after)
-            after = self._send(connection, _http.REQUEST, after)
+                after, timeout_ns = self._connect(connection, after), INITIAL_RTO_NS
+            after = self._send(connection, _http.REQUEST, after, timeout_ns)
             if self._traffic.via == "ingress":
                 after = self._pass_on(slot, kept, backend, is_tls=is_tls, after=after)
             after = self._send(connection, _http.REPLY, after)
             columns.think_ns[begin] = 0 if is_first else think_ns
-            columns.timeout_ns[begin] = MINIMUM_RTO_NS if is_kept else INITIAL_RTO_NS
+            columns.timeout_ns[begin] = timeout_ns
             self._first.append(begin)
             self._last.append(after)
             if not self._traffic.keep_alive:
@@ -319,10 +319,11 @@ class _Script:
         """The controller's part: its request to a pod, and the reply; a connection that is not kept is closed."""
         key = ("upstream", backend, is_tls)
         connection = kept.get(key)
+        timeout_ns = NONE
         if connection is None:
             connection = kept[key] = self._upstream_connection(slot, backend, is_tls=is_tls)
-            after = self._connect(connection, after)
-        reply = self._send(connection, _http.REPLY, self._send(connection, _http.REQUEST, after))
+            after, timeout_ns = self._connect(connection, after), INITIAL_RTO_NS
+        reply = self._send(connection, _http.REPLY, self._send(connection, _http.REQUEST, after, timeout_ns))
         if self._rank(slot) >= self._traffic.upstream_connections:
             self._close(kept.pop(key), reply)
         return reply
@@ -359,7 +360,7 @@ class _Script:
         after = self._send(connection, _http.SYN_ACK_STEP, self._send(connection, _http.SYN_STEP, after))
         self._send(connection, _http.ACK_STEP, after)
         if connection.has_tls:
-            hello = self._send(connection, _http.CLIENT_HELLO, after)
+            hello = self._send(connection, _http.CLIENT_HELLO, after, INITIAL_RTO_NS)
             after = self._send(connection, _http.SERVER_HELLO, hello)
             self._send(connection, _http.CLIENT_FINISHED, after)
         return after
@@ -369,13 +370,13 @@ class _Script:
         for step in (_http.FIN_STEP, _http.FIN_ACK_STEP, _http.LAST_ACK_STEP):
             after = self._send(connection, step, after)
 
-    def _send(self, connection: _Connection, step: int, after: int) -> int:
-        """Add a message that follows another; its number."""
+    def _send(self, connection: _Connection, step: int, after: int, timeout_ns: int = NONE) -> int:
+        """Add a message that follows another, or is sent so long after that is lost; its number."""
         columns = self._columns
         columns.kind.append(connection.kinds + step)
         columns.after.append(after)
         columns.think_ns.append(0)
-        columns.timeout_ns.append(NONE)
+        columns.timeout_ns.append(timeout_ns)
         columns.flow.append(connection.flow)
         columns.thread.append(connection.thread)
         columns.server_thread.append(connection.server_thread)

@@ -308,3 +308,22 @@ def test_one_worker_is_one_core(tmp_path: Path) -> None:
         result = run(scenario(tmp_path, workers=workers, connections=16, upstream_connections=16))
         rates[workers] = result.summary["throughput_per_s"]
     assert rates[2] == pytest.approx(2 * rates[1], rel=0.15)
+
+
+def test_a_worker_has_both_its_connections_on_its_core(tmp_path: Path) -> None:
+    """Clients are outside and pods on the other node, so that nobody else runs on the controller's cores."""
+    ends: dict[str, Any] = {"clients_on": ["outside"], "through": "node-port", "node_ports_of": ["node-1"]}
+    result = run(scenario(tmp_path, workers=3, connections=6, **ends))
+    cores = result.utilisation[
+        (result.utilisation["host"] == "node-1") & (result.utilisation["kind"] == "application core")
+    ]
+    assert sorted(cores["busy_ns"] > 0) == [False, True, True, True]
+
+
+def test_a_lost_opening_is_tried_again_as_other_workloads_do(tmp_path: Path) -> None:
+    made = messages(tmp_path, requests=2, to="shop.example.com/cart")
+    waits = dict(zip(range(len(made)), made.script.timeout_ns.tolist(), strict=True))
+    second_request = int(made.first[1])
+    assert (waits[0], waits[3], waits[7]) == (10**9, 10**9, 10**9), "SYN, and what follows each handshake"
+    assert waits[second_request] == 2 * 10**8
+    assert waits[second_request + 1] == -1, "a request that is lost on the way to the controller goes no further"
