@@ -255,7 +255,8 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
         across = list(dict.fromkeys(runs[spec.columns].dropna()))
         if all(isinstance(level, int | float) for level in across):
             across.sort()
-        values = runs.pivot_table(index=spec.rows, columns=spec.columns, values=spec.value, sort=False)[across]
+        pivoted = runs.pivot_table(index=spec.rows, columns=spec.columns, values=spec.value, sort=False)
+        values = pivoted.reindex(columns=across)  # levels that are truth values would choose, not name, columns
     _OUT.print(_filled(spec, title, [level_text(level) for level in across], values))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kubesim.cluster.build import build_cluster, read_cluster
 from kubesim.cluster.cluster import Cluster
+from kubesim.cluster.http_routes import HttpBackend, HttpRoute, HttpRule, best_rule, route_named
 from kubesim.cluster.pods import PlannedPod
 from kubesim.cluster.records import ContainerPort, Endpoint, Node, OutsideHost, Pod, Service, ServicePort
 from kubesim.cluster.spec import ClusterSpec, LoadBalancing
@@ -13,6 +14,9 @@ __all__ = [
     "ClusterSpec",
     "ContainerPort",
     "Endpoint",
+    "HttpBackend",
+    "HttpRoute",
+    "HttpRule",
     "LoadBalancing",
     "Node",
     "OutsideHost",
@@ -20,6 +24,8 @@ __all__ = [
     "Pod",
     "Service",
     "ServicePort",
+    "best_rule",
     "build_cluster",
     "read_cluster",
+    "route_named",
 ]

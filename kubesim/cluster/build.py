@@ -11,6 +11,7 @@ from kubesim.cluster.addresses import AddressPool
 from kubesim.cluster.cluster import Cluster
 from kubesim.cluster.endpoints import endpoint_lists, listed_endpoints
 from kubesim.cluster.fleet import Fleet
+from kubesim.cluster.http_routes import make_gateway_route, make_ingress_route
 from kubesim.cluster.manifests import read_manifests
 from kubesim.cluster.nodes import check_is_routable, make_nodes, node_labels
 from kubesim.cluster.outside import outside_hosts, reachable
@@ -24,7 +25,9 @@ from kubesim.units import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+    from typing import Any
 
+    from kubesim.cluster.http_routes import HttpRoute
     from kubesim.cluster.manifests import Manifests
     from kubesim.cluster.records import Endpoint, Node, Service
 
@@ -32,7 +35,11 @@ _FIRST_POD_ADDRESS = 2  # .0 is the tunnel endpoint's, .1 the bridge's
 
 
 def build_cluster(
-    spec: ClusterSpec, clients: Iterable[PlannedPod] = (), fleet_protocol: str = "tcp", outside: int = 1
+    spec: ClusterSpec,
+    clients: Iterable[PlannedPod] = (),
+    fleet_protocol: str = "tcp",
+    outside: int = 1,
+    made: Iterable[dict[str, Any]] = (),
 ) -> Cluster:
     """Build the cluster that a scenario describes, so that CNI plugins can wire it.
 
@@ -49,6 +56,8 @@ def build_cluster(
         Protocol of the Services that are made by number.
     outside
         Machines outside of the cluster that call its Services.
+    made
+        Objects to add, as a manifest would say them, each unless the manifests have one of its kind and name.
 
     Returns
     -------
@@ -59,7 +68,7 @@ def build_cluster(
     InputError
         If manifests make no sense, or ranges overlap or are too small.
     """
-    manifests = read_manifests(spec.manifests, "cluster.manifests: ")
+    manifests = read_manifests(spec.manifests, "cluster.manifests: ", made)
     for one in manifests.nodes:
         check_is_routable(one)
     cluster = _build(spec, manifests, clients, fleet_protocol)
@@ -139,7 +148,14 @@ def _build(
         service_cidr=spec.service_cidr,
         fleet=fleet,
         notices=tuple(notice for notice in notices if notice),
+        http_routes=_http_routes(manifests),
     )
+
+
+def _http_routes(manifests: Manifests) -> tuple[HttpRoute, ...]:
+    """Ingresses and HTTPRoutes, in the order in which they were read."""
+    routes = [make_ingress_route(given) for given in manifests.ingresses]
+    return (*routes, *(make_gateway_route(given, manifests.gateways) for given in manifests.http_routes))
 
 
 def _notice_of_unknown(node: str, manifests: Manifests) -> str | None:

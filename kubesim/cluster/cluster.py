@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kubesim.cluster.fleet import Fleet
+    from kubesim.cluster.http_routes import HttpRoute
     from kubesim.cluster.records import Endpoint, Node, OutsideHost, Pod, Service, ServicePort
 
 
@@ -42,6 +43,8 @@ class Cluster:
         Machines on the nodes' network from which Services are called.
     load_balancer
         The machine that balances load in front of the nodes, None where others do.
+    http_routes
+        Ingresses and HTTPRoutes.
     """
 
     nodes: tuple[Node, ...]
@@ -54,6 +57,7 @@ class Cluster:
     notices: tuple[str, ...] = field(default=())
     outside: tuple[OutsideHost, ...] = ()
     load_balancer: OutsideHost | None = None
+    http_routes: tuple[HttpRoute, ...] = ()
 
     @cached_property
     def all_services(self) -> tuple[Service, ...]:
@@ -169,6 +173,23 @@ class Cluster:
         if found is None and self.fleet is not None:
             found = self.fleet.service_at(address)
         return found
+
+    def behind(self, service: Service, port: ServicePort) -> tuple[Pod, ...]:
+        """The pods that serve at the ready endpoints of a Service port, those on the host network too."""
+        found = []
+        for endpoint in self.endpoints(service, port):
+            pod = self.pod_at(endpoint.address) or self._pod_on_host(endpoint.address, service)
+            if pod is not None and endpoint.is_ready:
+                found.append(pod)
+        return tuple(found)
+
+    def _pod_on_host(self, address: str, service: Service) -> Pod | None:
+        """The pod on the host network of a node that a Service selects."""
+        wanted = service.selector.items()
+        sharing = (pod for pod in self.pods if pod.is_host_network and pod.address == address)
+        return next(
+            (pod for pod in sharing if pod.namespace == service.namespace and wanted <= pod.labels.items()), None
+        )
 
     def service_names(self) -> list[str]:
         """Bare names of Services, for messages; of a fleet, the first and the last."""

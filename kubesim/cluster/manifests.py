@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from kubesim.cluster import objects
+from kubesim.cluster import http_objects, objects
 from kubesim.errors import InputError
 from kubesim.files import parse_yaml_stream, read_text
 from kubesim.units import counted
@@ -32,6 +32,9 @@ class Manifests:
     services: list[objects.ServiceObject] = field(default_factory=list)
     slices: list[objects.EndpointSliceObject] = field(default_factory=list)
     endpoints: list[objects.EndpointsObject] = field(default_factory=list)
+    ingresses: list[http_objects.IngressObject] = field(default_factory=list)
+    gateways: list[http_objects.GatewayObject] = field(default_factory=list)
+    http_routes: list[http_objects.HttpRouteObject] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
 
     def notice(self) -> str | None:
@@ -52,11 +55,15 @@ _KINDS: dict[tuple[str, str], tuple[str, type[objects.KubernetesObject]]] = {
     ("", "Service"): ("services", objects.ServiceObject),
     ("discovery.k8s.io", "EndpointSlice"): ("slices", objects.EndpointSliceObject),
     ("", "Endpoints"): ("endpoints", objects.EndpointsObject),
+    ("networking.k8s.io", "Ingress"): ("ingresses", http_objects.IngressObject),
+    ("extensions", "Ingress"): ("ingresses", http_objects.IngressObject),
+    ("gateway.networking.k8s.io", "Gateway"): ("gateways", http_objects.GatewayObject),
+    ("gateway.networking.k8s.io", "HTTPRoute"): ("http_routes", http_objects.HttpRouteObject),
 }
 _OLD_GROUPS = {"extensions": "apps"}
 
 
-def read_manifests(files: Iterable[Path], field: str = "") -> Manifests:
+def read_manifests(files: Iterable[Path], field: str = "", made: Iterable[dict[str, Any]] = ()) -> Manifests:
     """Read files as ``kubectl get -o yaml`` or a release gives them.
 
     Parameters
@@ -65,6 +72,8 @@ def read_manifests(files: Iterable[Path], field: str = "") -> Manifests:
         YAML (or JSON) files; each may hold many documents and ``List`` objects.
     field
         What messages about files begin with: what named them.
+    made
+        Objects to add, each unless the files have one of its kind and name.
 
     Raises
     ------
@@ -80,6 +89,10 @@ def read_manifests(files: Iterable[Path], field: str = "") -> Manifests:
             raise InputError(f"{field}{file} holds no Kubernetes object")
         for place, document in documents:
             _take(manifests, document, place, seen)
+    for document in made:
+        metadata = document["metadata"]
+        if (document["kind"], metadata.get("namespace", "default"), metadata["name"]) not in seen:
+            _take(manifests, document, "made", seen)
     return manifests
 
 
@@ -117,7 +130,7 @@ def _take(manifests: Manifests, document: dict[str, Any], place: str, seen: dict
     """Check an object and put it where it belongs."""
     kind = document["kind"]
     group = str(document.get("apiVersion", "")).rpartition("/")[0]
-    known = _KINDS.get((_OLD_GROUPS.get(group, group), kind))
+    known = _KINDS.get((group, kind)) or _KINDS.get((_OLD_GROUPS.get(group, group), kind))
     if known is None or _is_made_by_a_deployment(document):
         manifests.skipped[kind] += 1
         return

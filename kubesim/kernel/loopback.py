@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.walk import Walk
 
 LOOPBACK_MTU = 65536
+LOCALHOST = "127.0.0.1"
 
 
 class Loopback(Device):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubesim.kernel.address import Prefix
-from kubesim.kernel.loopback import Loopback
+from kubesim.kernel.loopback import LOCALHOST, Loopback
 from kubesim.kernel.netfilter.hooks import Hooks
 from kubesim.kernel.route import Route, RoutingTable
 
@@ -102,7 +102,7 @@ class Namespace:
         self._local: dict[str, Device] = {}
         self._shared_local: list[tuple[Device, AbstractSet[str]]] = []
         self.loopback = Loopback(self)
-        self.add_address(self.loopback, "127.0.0.1/8")
+        self.add_address(self.loopback, f"{LOCALHOST}/8")
 
     def add_device(self, device: Device) -> None:
         """Take a device in."""

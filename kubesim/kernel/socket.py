@@ -8,7 +8,7 @@ from kubesim.kernel import ip
 from kubesim.kernel.walk import Chance, Context, Path, Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.packet import FlowTuple, Packet
@@ -34,6 +34,7 @@ def send(
     receive_call: str | None = RECEIVE,
     stop_at_decision: bool = False,
     watch: Watch | None = None,
+    work: Iterable[tuple[str, int]] = (),
 ) -> Path:
     """Send a packet from a socket in ``namespace`` and follow it to its end.
 
@@ -55,6 +56,8 @@ def send(
         Go no further than the choice of a real server.
     watch
         Takes what is seen on the way, None if nobody watches.
+    work
+        Operations of the sending process itself before it sends, each with the bytes that it touches.
 
     Returns
     -------
@@ -65,6 +68,8 @@ def send(
     walk.host = namespace.host.name
     walk.see(packet, namespace)
     materialise(packet.destination)
+    for operation, size_bytes in work:
+        walk.pay(operation, size_bytes=size_bytes, at=namespace.name)
     if send_call is not None:
         walk.pay(send_call, size_bytes=packet.payload_bytes, at=namespace.name)
     else:

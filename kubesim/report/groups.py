@@ -20,6 +20,9 @@ GROUPS = {
 
 _PREFIXES = (
     ("application", "application"),
+    ("http_", "application"),
+    ("tls_", "application"),
+    ("dns_", "application"),
     ("syscall_", "sockets and system calls"),
     ("socket_", "sockets and system calls"),
     ("tcp_", "transport (TCP, UDP)"),

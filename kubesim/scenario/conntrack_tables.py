@@ -106,8 +106,10 @@ class ConntrackLimits:
         for kind in messages.kinds:
             after_s = spec.tcp_syn_s if kind.is_opening else spec.tcp_established_s
             after_s = spec.tcp_time_wait_s if kind.is_closing else after_s
-            by_kind.append(round((spec.udp_s if messages.protocol == "udp" else after_s) * NS_PER_S))
-        return np.array(by_kind, np.int64)[messages.script.kind]
+            by_kind.append(round(after_s * NS_PER_S))
+        is_udp = np.array([one.port.protocol == "udp" for one in messages.services])
+        of_udp = is_udp[messages.flows.service[messages.flow]]
+        return np.where(of_udp, round(spec.udp_s * NS_PER_S), np.array(by_kind, np.int64)[messages.script.kind])
 
 
 class PlannedTables(NamedTuple):

@@ -18,6 +18,7 @@ from kubesim.kernel.packet import IP_HEADER_BYTES, TRANSPORT_HEADER_BYTES
 from kubesim.kernel.route import Route
 from kubesim.proxy import HasNotices
 from kubesim.scenario.load_balancing import announced, balance
+from kubesim.scenario.node_local_dns import install_node_local_dns
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, LoadBalancing, Node, OutsideHost, Pod
@@ -44,6 +45,8 @@ class Deployment:
         MTU of that network in bytes.
     offloads
         What cards do for the kernel.
+    has_node_local_dns
+        Whether each node has a cache of names.
     background_connections
         Connections that each node's IPVS table holds besides those that are simulated.
     load_balancing
@@ -64,6 +67,7 @@ class Deployment:
         *,
         offloads: Offloads = ALL_OFFLOADS,
         background_connections: int = 0,
+        has_node_local_dns: bool = False,
         load_balancing: LoadBalancing = "machine",
         conntrack: TableSize | None = None,
         card: type[Nic] = Nic,
@@ -76,6 +80,7 @@ class Deployment:
         self._offloads = offloads
         self._background_connections = background_connections
         self._conntrack = conntrack
+        self._has_node_local_dns = has_node_local_dns
         self._card = card
         self._hosts: dict[str, Host] = {}
         beside = (*cluster.outside, *((cluster.load_balancer,) if cluster.load_balancer is not None else ()))
@@ -157,6 +162,10 @@ class Deployment:
             raise InputError(f"nobody has the address {address}")
         return self.host(node).root
 
+    def namespace_named(self, name: str) -> Namespace:
+        """A namespace by its name: a pod's, or a machine's own."""
+        return self.namespace(self.cluster.pod(name)) if "/" in name else self.host(name).root
+
     def server_name(self, address: str, port: int) -> str:
         """What to call who serves at an address: a pod's name, or the address where no pod has it for itself."""
         pod = self.cluster.pod_at(address)
@@ -205,6 +214,8 @@ class Deployment:
         host, nic = self._make_host(node.name, node.address)
         self.cni.install(host.root, node, nic)
         self.proxy.install(host.root, node)
+        if self._has_node_local_dns:
+            install_node_local_dns(host.root)
         if isinstance(self.cni, Settles):
             self.cni.settle(host.root)
         if host.root.ipvs is not None:

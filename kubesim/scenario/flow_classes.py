@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kubesim.kernel import socket
+from kubesim.kernel.loopback import LOCALHOST
 from kubesim.kernel.netfilter import recent
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
@@ -53,6 +54,8 @@ class RouteKey:
         Whether the client uses a virtual address.
     is_tunnel_known
         Whether conntrack knows the tunnel's source port from another connection.
+    kinds
+        What is sent there, by number.
     entry
         Where the server is chosen on another machine than the client's: which destination it is, and by which machines
         the connection comes there.
@@ -65,6 +68,7 @@ class RouteKey:
     is_same_pod: bool
     is_virtual: bool
     is_tunnel_known: bool
+    kinds: tuple[int, ...]
     entry: tuple[int, tuple[str, ...]] | None
     is_cached: bool
 
@@ -228,7 +232,7 @@ class _Classifier:
         self._routes: dict[object, int] = {}
         self._route_list: list[Route] = []
         self._servers: dict[str, int] = {}
-        self._kinds = [(int(kind), messages.kinds[kind]) for kind in np.unique(messages.script.kind)]
+        self._kinds_by_service = messages.kinds_by_service()
         self._repeated = frozenset[int]() if deployment.upcall_ratio is None else _repeated_kinds(messages)
 
     def run(
@@ -250,8 +254,11 @@ class _Classifier:
 
     def _classify(self, flow: _Flow) -> tuple[int, int, int]:
         """Route, opening and server of one flow."""
-        if not self._is_virtual(flow):
-            server: _Server | Path = self._resolve_by_name(flow)
+        through = flow.destination.through
+        if through in (Through.NODE_LOCAL_DNS, Through.LOCALHOST):
+            server: _Server | Path = self._nearby(flow)
+        elif not self._is_virtual(flow):
+            server = self._resolve_by_name(flow)
         else:
             place: Place | str = _place(flow.client)
             if flow.service_index in self._sticky_services:
@@ -271,6 +278,18 @@ class _Classifier:
             return False
         return flow.destination.called is not None
 
+    def _nearby(self, flow: _Flow) -> _Server | Path:
+        """Who serves on the client's own node, or in the client's own pod."""
+        service, port, through, _ = flow.destination
+        if through is Through.NODE_LOCAL_DNS:
+            return _Server(self._deployment.cluster.node(flow.client.node).address, port.port, opening=0)
+        own = (one for one in self._deployment.cluster.endpoints(service, port) if one.address == flow.client.address)
+        endpoint = next(own, None)
+        if endpoint is None:
+            reason = f"connection refused by {flow.client.full_name}: it is no endpoint of {service.full_name}"
+            return Path((), (), {}, None, reason, self._packet(flow, self._kinds(flow)[0][1], LOCALHOST, 0), None)
+        return _Server(endpoint.address, endpoint.port, opening=0)
+
     def _resolve_by_name(self, flow: _Flow) -> _Server | Path:
         """Choose an endpoint as a client does who got all addresses from DNS."""
         service, port, *_ = flow.destination
@@ -278,9 +297,13 @@ class _Classifier:
         ready = [one for one in listed if one.is_ready and ":" not in one.address]
         if not ready:
             reason = f"name resolution of {service.full_name} gives no address: it has no ready endpoints"
-            return Path((), (), {}, None, reason, self._packet(flow, self._messages.kinds[0], "", 0), None)
+            return Path((), (), {}, None, reason, self._packet(flow, self._kinds(flow)[0][1], "", 0), None)
         endpoint = ready[min(len(ready) - 1, int(flow.number * len(ready)))]
         return _Server(endpoint.address, endpoint.port, opening=0)
+
+    def _kinds(self, flow: _Flow) -> list[tuple[int, MessageKind]]:
+        """The kinds of message of a flow, by number."""
+        return [(kind, self._messages.kinds[kind]) for kind in self._kinds_by_service[flow.service_index]]
 
     def _open(self, flow: _Flow, choices: _Choices) -> _Server | Path:
         """Walk a first packet up to the choice of a server; the path where it ends without one.
@@ -325,7 +348,7 @@ class _Classifier:
 
     def _walk_opening(self, flow: _Flow, server: tuple[str, int] | None = None, *, stop_at_decision: bool) -> Path:
         """Send a first packet; a scheduler may have chosen its server already."""
-        kind = next(kind for _, kind in self._kinds if kind.is_opening)
+        kind = next(kind for _, kind in self._kinds(flow) if kind.is_opening)
         packet = self._packet(flow, kind, *self._called(flow))
         chance = Chance(flow.number, server)
         return self._send(flow.client, packet, kind, chance, stop_at_decision=stop_at_decision)
@@ -336,10 +359,11 @@ class _Classifier:
         pod = deployment.cluster.pod_at(server.address)
         machine = deployment.machine_at(server.address)
         known = flow.is_tunnel_known, flow.is_cached
-        key: object = (server.address, known, server.entry)
+        kinds = self._kinds_by_service[flow.service_index]
+        key: object = (server.address, known, kinds, server.entry)
         if pod is not None or machine is not None:
             place = _place(pod) if pod is not None else Place(str(machine), is_host_network=True)
-            way = self._is_virtual(flow), flow.is_tunnel_known, server.entry, flow.is_cached
+            way = self._is_virtual(flow), flow.is_tunnel_known, kinds, server.entry, flow.is_cached
             key = RouteKey(_place(flow.client), place, pod == flow.client, *way)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
@@ -356,10 +380,12 @@ class _Classifier:
         """Send one message of each kind along a route, as a new connection would."""
         luck = Chance(flow.number, (server.address, server.port) if server.schedule is not None else None)
         virtual = self._called(flow) if self._is_virtual(flow) else (server.address, server.port)
+        if flow.destination.through is Through.LOCALHOST:
+            virtual = LOCALHOST, server.port
         opening: Path | None = None
         path: Path | None = None
         route: Route = {}
-        for number, kind in self._kinds:
+        for number, kind in self._kinds(flow):
             if kind.part is not Part.ARRIVAL or path is None:
                 # What a flow sends again and again is in Open vSwitch's cache after the first time.
                 for _ in range(2 if number in self._repeated else 1):
@@ -368,7 +394,7 @@ class _Classifier:
                         path = self._send(flow.client, packet, kind, Chance(luck.number, luck.server))
                     else:
                         assert opening is not None  # noqa: S101 - a reply follows what it answers
-                        path = self._reply(server, kind, opening)
+                        path = self._reply(flow, server, kind, opening)
                 assert path is not None  # noqa: S101 - sent at least once
             is_split = kind.is_opening and path.decision is not None and server.entry is None
             before = path.decision.hops_before if is_split and path.decision is not None else 0
@@ -383,18 +409,20 @@ class _Classifier:
         key = (_place(flow.client), flow.service_index, path.ways)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
-            first = self._kinds[0][0]
+            first = self._kinds(flow)[0][0]
             self._route_list.append({first: KindPath(priced(path.hops, self._costs), path.reason)})
         return self._routes[key]
 
     def _packet(self, flow: _Flow, kind: MessageKind, destination: str, port: int) -> Packet:
         """What the client sends."""
-        return self._of_kind(kind, flow.client.address, flow.source_port, destination, port)
+        source = LOCALHOST if destination == LOCALHOST else flow.client.address
+        return self._of_kind(kind, flow, (source, flow.source_port), (destination, port))
 
-    def _reply(self, server: _Server, kind: MessageKind, opening: Path) -> Path:
+    def _reply(self, flow: _Flow, server: _Server, kind: MessageKind, opening: Path) -> Path:
         """Send what the server answers, to whom the client seemed to be."""
         seen = opening.packet.flow
-        packet = self._of_kind(kind, seen.destination, seen.destination_port, seen.source, seen.source_port)
+        ends = (seen.destination, seen.destination_port), (seen.source, seen.source_port)
+        packet = self._of_kind(kind, flow, *ends)
         namespace = self._deployment.namespace_at(server.address)
         return socket.send(
             namespace,
@@ -402,16 +430,18 @@ class _Classifier:
             materialise=self._deployment.materialise,
             send_call=kind.send_call,
             receive_call=kind.receive_call,
+            work=kind.work,
         )
 
-    def _of_kind(self, kind: MessageKind, source: str, source_port: int, destination: str, port: int) -> Packet:
-        segment_bytes = self._deployment.segment_bytes if self._messages.protocol == "tcp" else 0
+    def _of_kind(self, kind: MessageKind, flow: _Flow, source: tuple[str, int], destination: tuple[str, int]) -> Packet:
+        protocol = flow.destination.port.protocol
+        segment_bytes = self._deployment.segment_bytes if protocol == "tcp" else 0
         return Packet(
-            source,
-            destination,
-            self._messages.protocol,
-            source_port,
-            port,
+            source[0],
+            destination[0],
+            protocol,
+            source[1],
+            destination[1],
             kind.payload_bytes,
             segment_bytes,
             is_opening=kind.is_opening,
@@ -428,6 +458,7 @@ class _Classifier:
             send_call=kind.send_call,
             receive_call=kind.receive_call,
             stop_at_decision=stop_at_decision,
+            work=kind.work,
         )
 
 

@@ -227,7 +227,20 @@ class _Planner:
             case Role.WORKER:
                 return np.arange(len(rows))
         is_client = self._messages.kinds[key[1]].is_request is (visit.role is Role.SEND)
-        return self._messages.thread[rows] + (0 if is_client else cores // 2)
+        return self._calling_threads(rows, cores) if is_client else self._serving_threads(rows, cores)
+
+    def _serving_threads(self, rows: npt.NDArray[np.int64], cores: int) -> npt.NDArray[np.int64]:
+        """The server's thread of some messages; apart from the clients', which may be on the same host."""
+        messages = self._messages
+        threads = messages.thread if messages.server_thread is None else messages.server_thread
+        return threads[rows] + cores // 2
+
+    def _calling_threads(self, rows: npt.NDArray[np.int64], cores: int) -> npt.NDArray[np.int64]:
+        """The client's thread of some messages; one that serves others too is where those find it."""
+        messages = self._messages
+        clients = messages.flows.client[messages.flow[rows]]
+        serves = np.isin(clients, sorted(messages.serving_clients))
+        return messages.thread[rows] + np.where(serves, cores // 2, 0)
 
     def _hashes(self, key: tuple[int, int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
         """What spreads messages over cores: their flows, or the one tunnel that they share."""

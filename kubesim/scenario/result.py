@@ -69,7 +69,7 @@ class Result:
         start, end = released[first], delivered_end[last]
         number = np.flatnonzero(start >= 0)
         start, end = start[number], end[number]
-        flow = messages.flow[messages.first[number]]
+        flow = messages.flow[messages.last[number]]  # it may have begun with a look-up of the Service's name
         window = measurement_window(start, end, self.scenario.warmup_ratio)
         servers = np.array([*self.classes.servers, ""], dtype=object)
         return pd.DataFrame(

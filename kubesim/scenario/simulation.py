@@ -29,7 +29,7 @@ from kubesim.scenario.stations import Stations
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
-from kubesim.workload import WorkloadContext
+from kubesim.workload import WorkloadContext, with_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +110,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
     """
     traffic = scenario.traffic
     outside = traffic.clients if traffic.is_from_outside else 1
-    cluster = build_cluster(scenario.cluster, _client_pods(scenario), traffic.protocol, outside)
+    cluster = build_cluster(scenario.cluster, _client_pods(scenario), traffic.protocol, outside, traffic.objects())
     cni = cni_class(scenario.cni.name)(cluster, scenario.cni, scenario.hardware.mtu)
     cni.pod_mtu = scenario.cni.pod_mtu or cni.pod_mtu
     proxy = proxy_class(scenario.proxy.name)(cluster, scenario.proxy)
@@ -123,6 +123,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         hardware.mtu,
         offloads=Offloads(hardware.has_segmentation_offload, hardware.has_tunnel_offload, hardware.has_receive_offload),
         background_connections=scenario.cluster.background_connections,
+        has_node_local_dns=traffic.dns is not None and traffic.dns.is_node_local,
         load_balancing=scenario.cluster.load_balancer,
         conntrack=None if scenario.conntrack is None else table_size(scenario.conntrack, hardware.cores),
         card=card,
@@ -205,7 +206,10 @@ def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
 def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> Messages:
     clients = _clients(scenario, deployment.cluster)
     context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
-    return scenario.traffic.messages(context)
+    messages = scenario.traffic.messages(context)
+    return (
+        messages if scenario.traffic.dns is None else with_lookups(messages, scenario.traffic.dns, deployment.cluster)
+    )
 
 
 def _hardware_prices(hardware: Hardware) -> dict[str, Operation]:

@@ -164,7 +164,9 @@ def with_paths(scenario: Scenario, base: Path) -> Scenario:
 
 def _with_paths_of(settings: BaseModel, base: Path) -> BaseModel:
     """A plugin's settings with relative paths taken from ``base``."""
-    return settings.model_copy(update={name: _rebased(value, base) for name, value in settings})
+    rebased = {name: _rebased(value, base) for name, value in settings}
+    changed = {name: value for name, value in rebased.items() if value != getattr(settings, name)}
+    return settings.model_copy(update=changed)  # what nobody has given does not count as given then
 
 
 def _rebased(value: Any, base: Path) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.kernel import socket
+from kubesim.kernel.loopback import LOCALHOST
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.watch import Watch
 from kubesim.scenario.simulation import costs_of, deploy, provenance
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from kubesim.cluster import Cluster, Pod, Service, ServicePort
     from kubesim.cost import CostSet
+    from kubesim.kernel.namespace import Namespace
     from kubesim.kernel.walk import Path
     from kubesim.scenario.deployment import Deployment
     from kubesim.scenario.spec import Scenario
@@ -236,27 +238,33 @@ class _Tracer:
         protocol = protocol or own_protocol or "tcp"
         if protocol not in PROTOCOLS:
             raise InputError(f"protocol: only {' and '.join(PROTOCOLS)} can be traced, not {protocol!r}")
-        found = self._converse(client_address, client_name, address, port, protocol)
+        ends = client_address, client_name, address, port, protocol
+        found = self._converse(*ends)
         if deployment.upcall_ratio is not None and deployment.upcall_ratio < _MOST:
             # Most connections find what others have left in Open vSwitch's cache.
             deployment.forget_connections(keeps_megaflows=True)
-            found = self._converse(client_address, client_name, address, port, protocol)
+            found = self._converse(*ends)
         return tuple(found)
 
     def _converse(
         self, client_address: str, client_name: str, address: str, port: int, protocol: str
     ) -> list[TracedPacket]:
         """Open a connection and use it, as far as it comes."""
+        deployment = self._deployment
+        client = deployment.namespace_at(client_address)
+        if address.startswith("127."):
+            client_address = LOCALHOST
         found: list[TracedPacket] = []
         for kinds in (KINDS[:2], KINDS[2:]):
             request = Packet(client_address, address, protocol, SOURCE_PORT, port, self._payload_bytes)
             request.is_opening = kinds[0] == "first"
-            sent = self._send(kinds[0], request)
+            sent = self._send(kinds[0], client, request)
             found.append(sent)
-            if sent.delivered_to is None:
+            if sent.path.delivered_to is None:
                 break
             arrived = sent.path.packet.flow.reversed()
-            answer = self._send(kinds[1], Packet(*arrived, payload_bytes=self._payload_bytes))
+            server = deployment.namespace_named(sent.path.delivered_to)
+            answer = self._send(kinds[1], server, Packet(*arrived, payload_bytes=self._payload_bytes))
             found.append(answer)
             if answer.delivered_to is None:
                 break
@@ -280,14 +288,12 @@ class _Tracer:
             raise InputError(f"from: there is no pod, node or machine outside {source!r}: {known}") from None
         return pod.address, pod.full_name
 
-    def _send(self, kind: str, packet: Packet) -> TracedPacket:
+    def _send(self, kind: str, sender: Namespace, packet: Packet) -> TracedPacket:
         deployment = self._deployment
         sent = f"{packet.source}:{packet.source_port} > {packet.destination}:{packet.destination_port}"
         if packet.protocol == "tcp":
             packet.segment_bytes = deployment.segment_bytes
-        path = socket.send(
-            deployment.namespace_at(packet.source), packet, materialise=deployment.materialise, watch=Watch()
-        )
+        path = socket.send(sender, packet, materialise=deployment.materialise, watch=Watch())
         hops = priced(path.hops, self._costs)
         arrived = path.packet
         delivered_to = deployment.pod_name(

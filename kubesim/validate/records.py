@@ -11,6 +11,7 @@ from kubesim.errors import did_you_mean
 from kubesim.files import parse_yaml
 from kubesim.validate.control_plane import Restore, RuleCount
 from kubesim.validate.first_packet import FirstPacket
+from kubesim.validate.gateway import Gateway
 from kubesim.validate.netperf import LineRate, Netperf, NetperfRatio
 from kubesim.validate.predictor import UNITS
 from kubesim.validate.router import Router
@@ -19,7 +20,7 @@ from kubesim.validation import validate
 _FILE = "published.yaml"
 
 AnyPredictor = Annotated[
-    Netperf | NetperfRatio | LineRate | Router | FirstPacket | RuleCount | Restore, Field(discriminator="by")
+    Netperf | NetperfRatio | LineRate | Gateway | Router | FirstPacket | RuleCount | Restore, Field(discriminator="by")
 ]
 
 

@@ -7,13 +7,26 @@ Each workload is one module; its file name is its name. The module has a class `
 from __future__ import annotations
 
 import sys
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kubesim import plugins
-from kubesim.workload._messages import Destination, Flows, MessageKind, Messages, Part, Script, Through
+from kubesim.workload._dns import DnsSpec
+from kubesim.workload._lookups import with_lookups
+from kubesim.workload._messages import (
+    NODE_LOCAL_DNS,
+    Destination,
+    Flows,
+    MessageKind,
+    Messages,
+    Part,
+    Script,
+    Through,
+    Work,
+)
 from kubesim.workload._traffic import Traffic, WorkloadContext
 
 __all__ = [
+    "NODE_LOCAL_DNS",
     "Destination",
     "Flows",
     "MessageKind",
@@ -22,8 +35,10 @@ __all__ = [
     "Script",
     "Through",
     "Traffic",
+    "Work",
     "Workload",
     "WorkloadContext",
+    "with_lookups",
     "workload_class",
     "workload_names",
 ]
@@ -33,7 +48,7 @@ class Workload(Protocol):
     """What a workload's ``Plugin`` class is: a :class:`Traffic` that makes messages."""
 
     protocol: ClassVar[str]
-    """``tcp`` or ``udp``."""
+    """``tcp`` or ``udp``: of the Services that are made by number for it."""
 
     makes_clients: ClassVar[bool]
     workload: str
@@ -41,6 +56,10 @@ class Workload(Protocol):
     clients_on: list[str] | None
     is_from_outside: bool
     from_: str | None
+    dns: DnsSpec | None
+
+    def objects(self) -> tuple[dict[str, Any], ...]:
+        """Kubernetes objects that it needs, made where the manifests have none of the kind and name."""
 
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages."""

@@ -36,6 +36,10 @@ def socket_places(payload_bytes: int) -> int:
     return max(1, SOCKET_BUFFER_BYTES // (payload_bytes + BUFFER_OVERHEAD_BYTES))
 
 
+NODE_LOCAL_DNS = "169.254.20.10"
+"""Where NodeLocal DNSCache listens on each node (its manifest's ``__PILLAR__LOCAL__DNS__``)."""
+
+
 class Through(StrEnum):
     """By which of a Service's addresses a client calls it."""
 
@@ -44,6 +48,10 @@ class Through(StrEnum):
     """A pod's own address, as DNS gives it for a headless Service, or an ingress controller takes from Endpoints."""
     NODE_PORT = "node-port"
     LOAD_BALANCER = "load-balancer"
+    LOCALHOST = "localhost"
+    """A client that is one of the Service's pods calls itself, or another container of its own."""
+    NODE_LOCAL_DNS = "node-local-dns"
+    """The cache of names on the client's own node, which answers for the Service."""
 
 
 class Destination(NamedTuple):
@@ -64,7 +72,16 @@ class Destination(NamedTuple):
                 return self.node.address, self.port.node_port
             case Through.LOAD_BALANCER:
                 return next(one for one in self.service.load_balancer_ips if ":" not in one), self.port.port
+            case Through.NODE_LOCAL_DNS:
+                return NODE_LOCAL_DNS, self.port.port
         return None
+
+
+class Work(NamedTuple):
+    """An operation of the cost set that a process does before it sends a message: a program's own, not the kernel's."""
+
+    operation: str
+    size_bytes: int = 0
 
 
 class Part(Enum):
@@ -97,6 +114,8 @@ class MessageKind:
         The system calls by which processes send it and wait for it; None where the kernel does that by itself.
     work_ns
         What the sending process computes before it sends, on its core.
+    work
+        The same, as operations that the cost set prices.
     part
         Which part of the way it is played for.
     """
@@ -109,6 +128,7 @@ class MessageKind:
     send_call: str | None = "syscall_send"
     receive_call: str | None = "syscall_receive"
     work_ns: int = 0
+    work: tuple[Work, ...] = ()
     part: Part = Part.WHOLE
 
     @property
@@ -145,8 +165,6 @@ class Messages:
 
     Parameters
     ----------
-    protocol
-        ``tcp`` or ``udp``.
     kinds
         Kinds of message, in the order in which a new connection meets them.
     clients, services
@@ -157,6 +175,10 @@ class Messages:
         Which connection each message is of.
     thread : array of int64, shape (n,)
         Which thread of client and server sends and receives it: a thread runs on one core.
+    server_thread : array of int64, shape (n,), optional
+        Which thread of the server does, where that is another.
+    serving_clients
+        Positions of clients that are servers themselves: their threads are those that serve.
     script
         Kind of each message, and which one it follows.
     release_ns : array of int64, shape (n,)
@@ -169,7 +191,6 @@ class Messages:
         Messages that wait in a receiving socket at most, None where senders are held back before that (TCP).
     """
 
-    protocol: str
     kinds: tuple[MessageKind, ...]
     clients: tuple[Pod, ...]
     services: tuple[Destination, ...]
@@ -182,9 +203,19 @@ class Messages:
     last: npt.NDArray[np.int64]
     bytes_per_transaction: int
     socket_places: int | None = None
+    server_thread: npt.NDArray[np.int64] | None = None
+    serving_clients: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.flow)
+
+    def kinds_by_service(self) -> list[tuple[int, ...]]:
+        """The kinds of message that flows to each of the services have, in order."""
+        service = self.flows.service[self.flow]
+        counts = np.bincount(
+            service * len(self.kinds) + self.script.kind, minlength=len(self.services) * len(self.kinds)
+        )
+        return [tuple(np.flatnonzero(row).tolist()) for row in counts.reshape(len(self.services), len(self.kinds))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from kubesim.errors import InputError
+from kubesim.workload._dns import DnsSpec, dns_objects
 from kubesim.workload._messages import Destination, Flows, Through
 
 if TYPE_CHECKING:
@@ -51,10 +52,21 @@ def _kind_of_target(value: object) -> str:
 _Names = Annotated[list[str], Field(min_length=1)]
 
 
+Targets = Annotated[
+    Annotated[_Names, Tag("names")] | Annotated[ServiceChoice, Tag("ServiceChoice")],
+    Discriminator(_kind_of_target),
+    BeforeValidator(_names, json_schema_input_type=str | _Names | ServiceChoice),
+]
+"""Whom connections are made to: names, or how one is chosen."""
+
+
 class Traffic(BaseModel):
     """What every workload has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+    protocol: ClassVar[str]
+    """``tcp`` or ``udp``: of the Services that are made by number for it."""
 
     makes_clients: ClassVar[bool] = True
     """Whether pods are made to send, where ``from`` names none."""
@@ -70,19 +82,19 @@ class Traffic(BaseModel):
     from_: str | None = Field(
         default=None, alias="from", description="send from this pod, or from the pods of this Deployment, instead"
     )
-    to: Annotated[
-        Annotated[_Names, Tag("names")] | Annotated[ServiceChoice, Tag("ServiceChoice")],
-        Discriminator(_kind_of_target),
-        BeforeValidator(_names, json_schema_input_type=str | _Names | ServiceChoice),
-    ] = Field(
+    to: Targets = Field(
         default=ServiceChoice(choice="uniform"),
         description="a Service, several, or how one is chosen; NAME, NAMESPACE/NAME or NAME:PORT",
     )
     connections: int = Field(default=1, ge=1, le=1_000_000, description="connections of each client at a time")
-    through: Through | None = Field(
+    dns: DnsSpec | None = Field(
+        default=None, description="look the Service's name up before each connection; addresses are known if not given"
+    )
+    through: Literal["cluster-ip", "endpoints", "node-port", "load-balancer", "localhost"] | None = Field(
         default=None,
-        description="which address of a Service is called: its cluster-ip, a pod's of its endpoints, a node-port, or "
-        "its load-balancer's; from outside by default the last that it has, else its cluster-ip",
+        description="which address of a Service is called: its cluster-ip, a pod's of its endpoints, a node-port, its "
+        "load-balancer's, or localhost, where clients are such pods themselves; by default its cluster-ip, or from "
+        "outside its load-balancer's or else a node-port",
     )
     node_ports_of: list[str] | None = Field(
         default=None, min_length=1, description="nodes whose ports are called, in turn; all by default"
@@ -100,6 +112,18 @@ class Traffic(BaseModel):
         if self.from_ is not None and (self.clients_on is not None or "clients" in self.model_fields_set):
             raise ValueError("give either from, or clients and clients_on")
         return self
+
+    @model_validator(mode="after")
+    def _names_are_of_connections(self) -> Traffic:
+        if self.dns is not None and self.protocol != "tcp":
+            raise ValueError(f"dns: {self.workload} opens no connections before which names could be looked up")
+        if self.dns is not None and self.is_from_outside:
+            raise ValueError("dns: clients outside of the cluster do not ask its DNS")
+        return self
+
+    def objects(self) -> tuple[dict[str, Any], ...]:
+        """Kubernetes objects that it needs, made where the manifests have none of the kind and name."""
+        return () if self.dns is None else dns_objects(self.dns)
 
 
 class RequestResponse(Traffic):
@@ -194,21 +218,22 @@ def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[
         if traffic.to.choice not in ("uniform", "zipf"):
             position = {"first": 0, "middle": len(ports) // 2, "last": len(ports) - 1}[traffic.to.choice]
             ports = [ports[position]]
-    return tuple(one for service, port in ports for one in _destinations(traffic, cluster, service, port))
+    return tuple(one for service, port in ports for one in destinations(traffic, cluster, service, port))
 
 
 _EXTERNAL_KINDS = ("NodePort", "LoadBalancer")
 _FROM_OUTSIDE = (Through.NODE_PORT, Through.LOAD_BALANCER)
 
 
-def _destinations(traffic: Traffic, cluster: Cluster, service: Service, port: ServicePort) -> list[Destination]:
+def destinations(traffic: Traffic, cluster: Cluster, service: Service, port: ServicePort) -> list[Destination]:
     """What a service port is called by: one address, or a node port of each of several nodes."""
     has_balancer = any(":" not in address for address in service.load_balancer_ips)
-    through = traffic.through
-    if through is None:
+    if traffic.through is not None:
+        through = Through(traffic.through)
+    elif traffic.is_from_outside:
+        through = Through.LOAD_BALANCER if has_balancer else Through.NODE_PORT
+    else:
         through = Through.CLUSTER_IP
-        if traffic.is_from_outside:
-            through = Through.LOAD_BALANCER if has_balancer else Through.NODE_PORT
     if through is Through.NODE_PORT and port.node_port is None:
         raise InputError(
             f"Service {service.full_name} is a {service.kind} and has no node port: nobody outside can call it by one"
@@ -239,13 +264,13 @@ def _choose_destinations(
     flow = np.arange(flows, dtype=np.int64)
     port = flow % len(of_port)
     if not isinstance(traffic.to, list):
-        port = _drawn_ports(traffic.to, context, len(of_port), flows)
+        port = draw_choices(traffic.to, context, len(of_port), flows)
     turn = flow // len(of_port) if isinstance(traffic.to, list) else flow
     return first[port] + turn % nodes[port]
 
 
-def _drawn_ports(choice: ServiceChoice, context: WorkloadContext, count: int, flows: int) -> npt.NDArray[np.int64]:
-    """Draw which of ``count`` service ports each flow goes to, shape (flows,)."""
+def draw_choices(choice: ServiceChoice, context: WorkloadContext, count: int, flows: int) -> npt.NDArray[np.int64]:
+    """Draw one of ``count`` service ports, or of what else there is, for each flow, shape (flows,)."""
     if count == 1:
         return np.zeros(flows, np.int64)
     draws = context.streams.generator("service of each flow").random(flows)

@@ -73,7 +73,6 @@ class Plugin(Traffic):
         flows, flow = scripts.flows(np.concatenate([column.flow_key for column in columns]))
         first = np.flatnonzero(begins)
         return Messages(
-            protocol=self.protocol,
             kinds=self._kinds(graph),
             clients=tuple(graph.clients),
             services=tuple(Destination(*one) for one in graph.services),

@@ -53,7 +53,6 @@ class Plugin(RequestResponse):
         requests = begins + conversation.requests()
         firsts = np.hstack([begins, requests[:, 1:]])
         return Messages(
-            protocol=self.protocol,
             kinds=conversation.kinds,
             clients=context.clients,
             services=services,

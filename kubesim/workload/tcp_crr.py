@@ -40,7 +40,6 @@ class Plugin(RequestResponse):
             timeout_ns=INITIAL_RTO_NS,
         )
         return Messages(
-            protocol=self.protocol,
             kinds=conversation.kinds,
             clients=context.clients,
             services=services,

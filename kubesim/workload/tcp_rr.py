@@ -37,7 +37,6 @@ class Plugin(RequestResponse):
         script = one.tiled(len(threads))
         requests = (threads[:, None] * len(one) + conversation.requests()).ravel()
         return Messages(
-            protocol=self.protocol,
             kinds=conversation.kinds,
             clients=context.clients,
             services=services,

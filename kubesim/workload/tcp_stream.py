@@ -45,7 +45,6 @@ class Plugin(Traffic):
         script = one.tiled(len(threads))
         data = (threads[:, None] * len(one) + _HANDSHAKE + 2 * np.arange(self.buffers)).ravel()
         return Messages(
-            protocol=self.protocol,
             kinds=kinds,
             clients=context.clients,
             services=services,

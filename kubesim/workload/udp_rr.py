@@ -43,7 +43,6 @@ class Plugin(RequestResponse):
         script = one.tiled(len(threads))
         requests = np.arange(0, len(script), 2)
         return Messages(
-            protocol=self.protocol,
             kinds=kinds,
             clients=context.clients,
             services=services,

@@ -58,7 +58,6 @@ class Plugin(Traffic):
             refuse_too_slow(self.datagrams, self.rate_per_s)
             release_ns[departures] = np.rint(np.arange(len(departures)) % self.datagrams * (NS_PER_S / self.rate_per_s))
         return Messages(
-            protocol=self.protocol,
             kinds=kinds,
             clients=context.clients,
             services=services,

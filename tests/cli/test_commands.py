@@ -419,3 +419,14 @@ def test_output_that_nobody_reads_to_the_end(scenario: Path) -> None:
     command = f"{sys.executable} -m kubesim trace {scenario} --from client-1 --to svc-07 | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert "Traceback" not in done.stderr
+
+
+def test_levels_across_a_table_may_be_truth_values(experiment: Path, tmp_path: Path) -> None:
+    table = "tables: [{value: latency_p50_ns, rows: [proxy], columns: hardware.has_tunnel_offload}]\n"
+    factors = "factors: {proxy: [iptables, nftables], hardware.has_tunnel_offload: [false, true]}\n"
+    experiment.write_text(EXPERIMENT.partition("factors")[0] + factors + table)
+    done = kubesim("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    assert ["proxy", "no", "yes"] in lines
+    assert [line[0] for line in lines if line[0] in ("iptables", "nftables")] == ["iptables", "nftables"]

@@ -72,6 +72,15 @@ factors:
     assert [one.levels["replication"] for one in runs] == [0, 1] * 5
 
 
+def test_a_plugin_that_is_no_factor_everywhere_is_called_by_its_name(tmp_path: Path) -> None:
+    text = (
+        SMALL.partition("factors:")[0].replace("scenario:\n", "scenario:\n  proxy: nftables\n")
+        + "factors:\n- {proxy: [iptables]}\n- {cluster.services: [2]}\n"
+    )
+    _, runs = load_experiment(experiment_file(tmp_path, text))
+    assert [one.levels["proxy"] for one in runs] == ["iptables", "nftables"]
+
+
 def test_fields_that_a_scenario_does_not_have_have_no_level(tmp_path: Path) -> None:
     text = SMALL.replace(
         "factors:\n  proxy: [iptables, {name: ipvs, scheduler: lc}]\n  cluster.services: [1, 20]\n",

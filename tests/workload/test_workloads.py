@@ -36,7 +36,7 @@ def messages(workload: str, services: int = 4, seed: int = 1, **settings: Any) -
 
 
 def test_netperfs_names_are_there() -> None:
-    assert set(SMALL) | {"call_graph"} == set(workload_names())
+    assert set(SMALL) | {"call_graph", "http"} == set(workload_names())
 
 
 @pytest.mark.parametrize("workload", sorted(SMALL))
