@@ -11,7 +11,7 @@ from kubesim.cluster import ClusterSpec, PlannedPod, build_cluster
 from kubesim.errors import InputError
 from kubesim.kernel.netfilter.ruleset import RuleSet
 from kubesim.proxy.userspace import Plugin, Settings
-from tests.clusters import cluster_of, converse, deploy, rules, sized_cluster
+from tests.clusters import ROUTED, cluster_of, converse, deploy, rules, sized_cluster
 from tests.scenarios import simulate
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ def test_rules_of_every_kind_of_address(tmp_path: File) -> None:
 def test_what_it_saves_is_what_packets_walk(tmp_path: File) -> None:
     cluster = cluster_of(MANIFEST, tmp_path)
     saved = plugin(cluster).text(cluster.nodes[0], "save", "ipv4")
-    installed = RuleSet.of(deploy(cluster, "calico-bgp", "userspace").host("n1").root).save()
+    installed = RuleSet.of(deploy(cluster, ROUTED, "userspace").host("n1").root).save()
     assert installed == saved
     assert RuleSet.read(saved, "saved").save() == saved
 
 
 def test_a_request_goes_up_to_the_process_and_down_again() -> None:
     cluster = sized_cluster(services=3, endpoints=2, endpoint_nodes=["node-2"])
-    deployment = deploy(cluster, "calico-bgp", "userspace")
+    deployment = deploy(cluster, ROUTED, "userspace")
     client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-2").cluster_ip)
     found = converse(deployment, client, virtual, 80)
     veth, card = "cali-default/client-1", "eth0"
@@ -111,7 +111,7 @@ def test_a_request_goes_up_to_the_process_and_down_again() -> None:
 
 def test_the_server_sees_the_node_and_the_client_the_service() -> None:
     cluster = sized_cluster(services=3, endpoints=2, endpoint_nodes=["node-2"])
-    for cni, address in (("calico-bgp", cluster.node("node-1").address), ("flannel-vxlan", "10.244.0.0")):
+    for cni, address in ((ROUTED, cluster.node("node-1").address), ("flannel-vxlan", "10.244.0.0")):
         deployment = deploy(cluster, cni, "userspace")
         client, virtual = cluster.pod("client-1").address, str(cluster.service("svc-2").cluster_ip)
         for protocol in ("tcp", "udp"):
@@ -132,7 +132,7 @@ def test_the_server_sees_the_node_and_the_client_the_service() -> None:
 
 def test_a_process_of_the_node_is_translated_to_the_nodes_address() -> None:
     cluster = sized_cluster(services=3, endpoints=2, endpoint_nodes=["node-2"])
-    deployment = deploy(cluster, "calico-bgp", "userspace")
+    deployment = deploy(cluster, ROUTED, "userspace")
     node = cluster.node("node-1").address
     found = converse(deployment, node, str(cluster.service("svc-2").cluster_ip), 80)
     assert hooks(found.first)[:5] == [
@@ -143,7 +143,7 @@ def test_a_process_of_the_node_is_translated_to_the_nodes_address() -> None:
 
 def test_endpoints_take_turns_on_each_node() -> None:
     cluster = sized_cluster(services=1, endpoints=3, clients=("node-1", "node-2"))
-    deployment = deploy(cluster, "calico-bgp", "userspace")
+    deployment = deploy(cluster, ROUTED, "userspace")
     service = cluster.service("svc-1")
     virtual, listed = str(service.cluster_ip), cluster.endpoints(service, service.ports[0])
     for client in ("client-1", "client-2"):
@@ -165,7 +165,7 @@ def test_a_client_stays_with_its_server(tmp_path: File) -> None:
   subsets: [{addresses: [{ip: 10.244.1.5}, {ip: 10.244.1.6}], ports: [{name: http, port: 8080}]}]
 """
     cluster = cluster_of(MANIFEST + endpoints.lstrip("\n"), tmp_path)
-    deployment = deploy(cluster, "calico-bgp", "userspace")
+    deployment = deploy(cluster, ROUTED, "userspace")
     for client in ("10.244.1.5", "10.244.1.6"):
         taken = {
             converse(deployment, client, "10.96.0.10", 80, source_port=port).first.packet.destination
@@ -176,7 +176,7 @@ def test_a_client_stays_with_its_server(tmp_path: File) -> None:
 
 def test_rules_are_tested_by_the_first_packet_only() -> None:
     cluster = sized_cluster(services=40, endpoints=1, endpoint_nodes=["node-2"])
-    deployment = deploy(cluster, "calico-bgp", "userspace")
+    deployment = deploy(cluster, ROUTED, "userspace")
     found = converse(deployment, cluster.pod("client-1").address, str(cluster.service("svc-30").cluster_ip), 80)
     assert rules(found.first, "node-1", "nat/PREROUTING") == 1 + 30
     assert rules(found.first, "node-1", "nat/OUTPUT") == 1 + 40 + 1, "what kube-proxy itself sends"
@@ -193,7 +193,7 @@ def test_a_node_port_is_served(tmp_path: File) -> None:
   subsets: [{addresses: [{ip: 10.244.1.5}], ports: [{name: http, port: 8080}]}]
 """
     cluster = cluster_of(MANIFEST + endpoints.lstrip("\n"), tmp_path)
-    deployment = deploy(cluster, "calico-bgp", "userspace")
+    deployment = deploy(cluster, ROUTED, "userspace")
     for source in ("10.244.1.5", "192.168.0.11"):
         found = converse(deployment, source, "192.168.0.11", 30080)
         assert found.first.packet.destination == "10.244.1.5"
@@ -205,7 +205,7 @@ def test_a_node_port_is_served(tmp_path: File) -> None:
 def test_one_core_does_it_all_and_saturates(nodes: list[str]) -> None:
     traffic = {"workload": "tcp_rr", "connections": 20, "transactions": 400}
     found = {
-        proxy: simulate(proxy=proxy, cni="calico-bgp", cluster={"endpoint_nodes": nodes}, traffic=traffic)
+        proxy: simulate(proxy=proxy, cni=ROUTED, cluster={"endpoint_nodes": nodes}, traffic=traffic)
         for proxy in ("iptables", "userspace")
     }
     busy = found["userspace"].utilisation.set_index(["host", "kind", "number"])["utilisation"]
@@ -231,4 +231,4 @@ def test_a_sync_calls_iptables_for_each_rule() -> None:
 def test_more_ports_than_a_process_can_have() -> None:
     cluster = sized_cluster(services=28_233, endpoints=1, pod_cidr="10.0.0.0/8", service_cidr="172.16.0.0/12")
     with pytest.raises(InputError, match="28232 ports to listen on"):
-        deploy(cluster, "calico-bgp", "userspace").host("node-1")
+        deploy(cluster, ROUTED, "userspace").host("node-1")

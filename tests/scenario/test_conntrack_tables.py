@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from kubesim.scenario import Result, save_result
 from kubesim.scenario.conntrack_tables import ConntrackSpec, TableSize, table_size
+from tests.clusters import ROUTED
 from tests.scenarios import scenario, simulate
 
 LIMIT = 10_000
@@ -159,7 +160,7 @@ def test_a_table_that_is_full_from_the_start_refuses_all_as_linux_logs_it() -> N
 
 
 def test_without_conntrack_nothing_fills() -> None:
-    result = simulate(cni="calico-bgp", proxy="none", conntrack={"max_entries": 64}, traffic={"workload": "tcp_crr"})
+    result = simulate(cni=ROUTED, proxy="none", conntrack={"max_entries": 64}, traffic={"workload": "tcp_crr"})
     assert result.planned.table_hosts == ()
     assert result.summary["conntrack_highest_entries"] == 0
     assert result.summary["lost_transactions"] == 0
@@ -167,7 +168,7 @@ def test_without_conntrack_nothing_fills() -> None:
 
 @pytest.mark.parametrize("proxy", ["iptables", "none"])
 def test_how_full_tables_were_is_kept(proxy: str, tmp_path: Path) -> None:
-    result = simulate(cni="calico-bgp", proxy=proxy, conntrack={})
+    result = simulate(cni=ROUTED, proxy=proxy, conntrack={})
     save_result(result, tmp_path / "run")
     kept = pd.read_parquet(tmp_path / "run" / "conntrack.parquet")
     assert kept["highest_entries"].tolist() == ([] if proxy == "none" else [1, 1])

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from kubesim.cni import cni_names
 from kubesim.scenario import run, trace
-from tests.scenarios import PROXIES, scenario
+from tests.scenarios import CNIS, PROXIES, scenario
 
 ADDRESS = "169.254.20.10"
 
@@ -20,7 +19,7 @@ def with_cache(cni: str, proxy: str, **dns: Any) -> Any:
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-@pytest.mark.parametrize("cni", cni_names())
+@pytest.mark.parametrize("cni", [cni for cni in CNIS if cni != "antrea-geneve"])  # whose switch tracks by itself
 def test_a_query_is_answered_on_the_node_without_a_connection(cni: str, proxy: str) -> None:
     found = trace(with_cache(cni, proxy), "client-1", f"{ADDRESS}:53", protocol="udp")
     assert [packet.delivered_to for packet in found.packets] == ["node-1", "default/client-1"] * 2
@@ -32,7 +31,7 @@ def test_a_query_is_answered_on_the_node_without_a_connection(cni: str, proxy: s
         hooks = [visit.hook for visit in query.path.hooks if visit.family == "inet"]
         assert hooks == ["prerouting", "input"]
         assert [visit.hook for visit in answer.path.hooks if visit.family == "inet"] == ["output", "postrouting"]
-        assert query.path.rules_tested["node-1", "raw/PREROUTING"] == 2
+        assert query.path.rules_tested["node-1", "raw/PREROUTING"] >= 2, "behind those of the CNI plugin"
         assert answer.path.packet.source == ADDRESS
 
 

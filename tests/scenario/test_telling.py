@@ -10,6 +10,7 @@ from kubesim.scenario import trace
 from kubesim.scenario.stops import Stop, StopKind
 from kubesim.scenario.telling import clauses, handed_over, sentence
 from kubesim.scenario.visits import PricedHop, Role
+from tests.clusters import ROUTED
 from tests.scenarios import scenario
 
 SAME_NODE = {"endpoint_nodes": ["node-1"]}
@@ -59,7 +60,7 @@ delivered to default/svc-04-0: tcp 10.244.0.2:40000 → 10.244.0.12:8080"""
 
 
 def test_the_reply_gets_the_virtual_address_back_from_ipvs() -> None:
-    found = trace(scenario(cni="calico-bgp", proxy="ipvs", cluster=SAME_NODE), "client-1", "svc-04")
+    found = trace(scenario(cni=ROUTED, proxy="ipvs", cluster=SAME_NODE), "client-1", "svc-04")
     lines = found.packet("reply").text().split("\n")
     (forward,) = [line for line in lines if "FORWARD" in line]
     assert without_times(forward) == (
