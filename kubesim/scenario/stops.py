@@ -35,6 +35,8 @@ class StopKind(StrEnum):
 
 _OFF_CORE = (Context.NIC, Context.WIRE, Context.PORT)
 _USUAL = (Context.PROCESS, Context.SOFTIRQ)
+_DEVICES = ("ip_output", "bridge_", "veth_", "vxlan_", "geneve_", "nic_", "gso_", "backlog")
+"""How operations of devices begin; a process on the way does them too when it sends."""
 _ROUTING = ("route_", "ip_receive", "ip_forward")
 
 
@@ -175,7 +177,7 @@ def _kind_and_name(hop: Hop, namespace: str) -> tuple[StopKind, str]:
         return StopKind.HOOK, hook
     if hop.operation.startswith(_ROUTING):
         return StopKind.ROUTING, "routing"
-    if hop.context not in _USUAL:
+    if hop.context not in _USUAL and not hop.operation.startswith(_DEVICES):
         return StopKind.PROCESS, hop.at
     if hop.at == namespace:
         return StopKind.SOCKET, "socket"

@@ -126,3 +126,11 @@ def test_what_nobody_has_thought_of_is_a_device_or_a_process() -> None:
         ("b", StopKind.DEVICE, "eth0", 10),
     ]
     assert [stop.contexts for stop in found] == ["softirq", "daemon", "worker", "", "softirq"]
+
+
+def test_what_a_process_on_the_way_sends_goes_by_devices() -> None:
+    found = trace(scenario(proxy="userspace"), "client-1", "svc-04").packet("first").stops
+    process = next(number for number, stop in enumerate(found) if stop.kind is StopKind.PROCESS)
+    behind = [(stop.kind, stop.name) for stop in found[process + 1 :] if stop.host == "node-1"]
+    assert [name for kind, name in behind if kind is StopKind.DEVICE][-2:] == ["flannel.1", "eth0"]
+    assert StopKind.PROCESS not in {kind for kind, _ in behind}
