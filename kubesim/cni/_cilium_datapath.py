@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.packet import Packet
     from kubesim.kernel.vxlan import Vxlan
     from kubesim.kernel.walk import Walk
+    from kubesim.kernel.wireguard import Wireguard
 
 LOOPBACK = "169.254.42.1"
 """From whom a pod seems to be called that calls itself by a virtual address (``IPV4_LOOPBACK``)."""
@@ -40,6 +41,8 @@ class Surroundings:
         The address of the node that has an address, or whose pod or ``cilium_host`` has it; None if nobody has.
     overlay
         The tunnel device; None where nodes route the pods' packets.
+    encryption
+        The WireGuard device; None where nothing is encrypted.
     """
 
     root: Namespace
@@ -47,6 +50,7 @@ class Surroundings:
     router: str
     node_of: Callable[[str], str | None]
     overlay: Vxlan | None
+    encryption: Wireguard | None = None
 
 
 class Datapath:
@@ -117,7 +121,14 @@ class Datapath:
         return self._deliver(walk, packet)
 
     def to_netdev(self, walk: Walk, packet: Packet, device: Device) -> Verdict:
-        """What leaves by the card (``cil_to_netdev``): answers of the node's own processes, and masquerading."""
+        """What leaves by the card (``cil_to_netdev``): encryption, answers of the node's processes, masquerading."""
+        encryption = self._around.encryption
+        if encryption is not None and self._is_to_encrypt(packet):
+            walk.pay("bpf_program", at=device.name)
+            walk.pay(LOOKUP, at=_IP_CACHE)
+            walk.pay("bpf_redirect", at=encryption.name)
+            encryption.transmit(walk, packet)
+            return Verdict.TAKEN
         if self._is_replacement:
             walk.pay("bpf_program", at=device.name)
             is_masqueraded = packet.source in self.endpoints and self._around.node_of(packet.destination) is None
@@ -143,6 +154,15 @@ class Datapath:
         else:
             self._tunnel(walk, packet, self._around.overlay, node)
         return Verdict.TAKEN
+
+    def _is_to_encrypt(self, packet: Packet) -> bool:
+        """Whether a packet is one pod's to another's on another node, or the tunnel's around such a one."""
+        if packet.is_opaque:
+            return False
+        node = self._around.node_of(packet.destination)
+        if self._around.overlay is not None:
+            return packet.inner is not None and node is not None
+        return packet.source in self.endpoints and node not in (None, packet.destination, self._around.address)
 
     @property
     def _is_replacement(self) -> bool:

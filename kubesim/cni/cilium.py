@@ -17,6 +17,7 @@ from kubesim.kernel.bpf.state import Bpf
 from kubesim.kernel.route import Route
 from kubesim.kernel.veth import veth_pair
 from kubesim.kernel.vxlan import VXLAN_OVERHEAD_BYTES, Vxlan
+from kubesim.kernel.wireguard import WIREGUARD_OVER_IPV6_OVERHEAD_BYTES, Wireguard
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node, Pod
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from kubesim.kernel.nic import Nic
 
 VXLAN_PORT = 8472
+WIREGUARD_PORT = 51871
 HOST_DEVICE, HOST_PEER, OVERLAY_DEVICE = "cilium_host", "cilium_net", "cilium_vxlan"
+WIREGUARD_DEVICE = "cilium_wg0"
 
 
 class Settings(BaseModel):
@@ -42,6 +45,9 @@ class Settings(BaseModel):
         description="whether packets bypass the node's IP layer and iptables (bpf), which needs the proxy cilium-ebpf, "
         "or go through them (legacy); auto is bpf where it can be",
     )
+    encryption: Literal["none", "wireguard"] = Field(
+        default="none", description="wireguard encrypts what pods send to those of other nodes, tunnel and all"
+    )
 
 
 class Plugin:
@@ -57,7 +63,9 @@ class Plugin:
         self._cluster = cluster
         self._settings = settings
         self._is_tunnel = settings.routing == "tunnel"
-        self.pod_mtu = underlay_mtu - (VXLAN_OVERHEAD_BYTES if self._is_tunnel else 0)
+        self._is_encrypted = settings.encryption == "wireguard"
+        overhead_bytes = WIREGUARD_OVER_IPV6_OVERHEAD_BYTES if self._is_encrypted else 0
+        self.pod_mtu = underlay_mtu - overhead_bytes - (VXLAN_OVERHEAD_BYTES if self._is_tunnel else 0)
         self._node_addresses = {router_address(node): node.address for node in cluster.nodes}
         self._node_addresses |= {node.address: node.address for node in cluster.nodes}
         self._datapaths: dict[str, Datapath] = {}
@@ -69,7 +77,8 @@ class Plugin:
         namespace.host.bpf = bpf
         overlay = Vxlan(namespace, OVERLAY_DEVICE, self.pod_mtu, node.address, VXLAN_PORT) if self._is_tunnel else None
         router = router_address(node)
-        around = Surroundings(namespace, node.address, router, self._node_of, overlay)
+        encryption = self._encryption(namespace, node, nic) if self._is_encrypted else None
+        around = Surroundings(namespace, node.address, router, self._node_of, overlay, encryption)
         datapath = self._datapaths[node.name] = Datapath(bpf, around, self._settings.host_routing)
         nic.ingress_program, nic.egress_program = datapath.from_netdev, datapath.to_netdev
         host_device, _ = veth_pair((namespace, HOST_DEVICE), (namespace, HOST_PEER), self.pod_mtu)
@@ -77,6 +86,8 @@ class Plugin:
         host_device.egress_program = datapath.from_host
         if overlay is not None:
             overlay.ingress_program = datapath.from_overlay
+        if encryption is not None:
+            encryption.ingress_program = datapath.from_netdev
         namespace.routes.add(Route(Prefix(node.pod_cidr), None))
         for other in self._cluster.nodes:
             if other is not node:
@@ -99,6 +110,16 @@ class Plugin:
         root.routes.add(Route(Prefix(pod.address), outside))
         datapath.endpoints[pod.address] = outside
         return inside
+
+    def _encryption(self, namespace: Namespace, node: Node, nic: Nic) -> Wireguard:
+        """The device through which the card's program sends what pods say to other nodes (pkg/wireguard/agent)."""
+        mtu = nic.mtu - WIREGUARD_OVER_IPV6_OVERHEAD_BYTES
+        device = Wireguard(namespace, WIREGUARD_DEVICE, mtu, node.address, WIREGUARD_PORT)
+        for other in self._cluster.nodes:
+            if other is not node:
+                device.allow(Prefix(other.pod_cidr), other.address)
+                device.allow(Prefix(other.address), other.address)
+        return device
 
     def _check_host_routing(self, root: Namespace) -> None:
         """Refuse to bypass the rules of a kube-proxy, which would then see half of a connection."""

@@ -214,3 +214,45 @@ def test_what_nobody_has_gets_nowhere(cluster: Cluster) -> None:
     deployment = cilium(cluster, "cilium-ebpf")
     packet = Packet("10.244.1.11", "10.244.1.99", "tcp", 40_000, 80, 64)
     assert "network unreachable" in str(send(deployment, "10.244.1.11", packet).reason)
+
+
+ENCRYPTED: dict[str, Any] = {"encryption": "wireguard"}
+WIREGUARD_HOOKS = [
+    ("n1", "output", None, "eth0"), ("n1", "postrouting", "cilium_wg0", "eth0"),
+    ("n2", "prerouting", "eth0", None), ("n2", "input", "eth0", None),
+]  # fmt: skip
+
+
+def test_native_routing_is_encrypted_at_the_card(cluster: Cluster) -> None:
+    found = call(cilium(cluster, "cilium-ebpf", NATIVE | ENCRYPTED), FAR)
+    assert hooks(found.first) == WIREGUARD_HOOKS
+    assert found.reply is not None
+    assert found.reply.delivered_to == "default/p11"
+    assert operations(found.first)["wireguard_encrypt"] == operations(found.first)["wireguard_decrypt"] == 1
+    near = call(cilium(cluster, "cilium-ebpf", NATIVE | ENCRYPTED), NEAR)
+    assert "wireguard_encrypt" not in operations(near.first), "what stays on the node is in the clear"
+
+
+def test_the_tunnels_packets_are_encrypted_as_they_are(cluster: Cluster) -> None:
+    found = call(cilium(cluster, "cilium-ebpf", ENCRYPTED), FAR)
+    assert hooks(found.first) == [
+        ("n1", "output", None, "eth0"), ("n1", "postrouting", "cilium_vxlan", "eth0"),
+        *WIREGUARD_HOOKS,
+        ("n2", "prerouting", "cilium_wg0", None), ("n2", "input", "cilium_wg0", None),
+    ]  # fmt: skip
+    order = [hop.operation for hop in found.first.hops if hop.operation.endswith(("capsulate", "crypt"))]
+    assert order == ["vxlan_encapsulate", "wireguard_encrypt", "wireguard_decrypt", "vxlan_decapsulate"]
+    assert found.first.queue_hash is not None, "one receive queue for all that two nodes say"
+
+
+@pytest.mark.parametrize(("settings", "pod_mtu", "outer_bytes"), [(NATIVE, 1420, 60), ({}, 1370, 110)])
+def test_mtu_with_encryption(cluster: Cluster, settings: dict[str, Any], pod_mtu: int, outer_bytes: int) -> None:
+    deployment = cilium(cluster, "cilium-ebpf", settings | ENCRYPTED)
+    assert deployment.cni.pod_mtu == pod_mtu
+    longest = Packet("10.244.1.11", FAR, "udp", 1, 2, pod_mtu - 28)
+    path = send(deployment, "10.244.1.11", longest)
+    assert path.delivered_to == "default/p21"
+    sizes = [hop.size_bytes for hop in path.hops if hop.operation == "nic_serialise"]
+    padding_bytes = -(pod_mtu + outer_bytes - 60) % 16
+    room = 1420 - (pod_mtu + outer_bytes - 60)
+    assert sizes == [pod_mtu + outer_bytes + min(padding_bytes, room) + 38]
