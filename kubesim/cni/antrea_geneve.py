@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,7 @@ from kubesim.kernel.netfilter.ipset import IpSet
 from kubesim.kernel.openvswitch import Datapath, InternalPort
 from kubesim.kernel.route import Route
 from kubesim.kernel.veth import veth_pair
+from kubesim.kernel.wireguard import WIREGUARD_OVER_IPV6_OVERHEAD_BYTES, Wireguard
 
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, Node, Pod, Service, ServicePort
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kubesim.kernel.nic import Nic
 
 BRIDGE = "br-int"
+WIREGUARD_DEVICE = "antrea-wg0"
 
 _TUNNEL_MTU = 65000
 """What ovs-vswitchd gives to its tunnel devices (dpif-netlink-rtnl.c)."""
@@ -85,6 +87,11 @@ class Settings(BaseModel):
     option_bytes: int = Field(
         default=0, ge=0, le=MOST_OPTION_BYTES, multiple_of=4, description="length of Geneve's options in each packet"
     )
+    encryption: Literal["none", "wireguard"] = Field(
+        default="none",
+        description="wireguard sends packets to pods of other nodes through the host, encrypted, in no other tunnel "
+        "(trafficEncryptionMode)",
+    )
     antrea_proxy: bool = Field(
         default=False,
         description="Open vSwitch translates pods' packets to Services, as Antrea does by default; else the host does, "
@@ -108,7 +115,9 @@ class Plugin:
         self._cluster = cluster
         self._settings = settings
         self._pipelines: dict[str, Pipeline] = {}
-        self.pod_mtu = underlay_mtu - GENEVE_OVERHEAD_BYTES - settings.option_bytes
+        self._is_encrypted = settings.encryption == "wireguard"
+        of_geneve = GENEVE_OVERHEAD_BYTES + settings.option_bytes
+        self.pod_mtu = underlay_mtu - (WIREGUARD_OVER_IPV6_OVERHEAD_BYTES if self._is_encrypted else of_geneve)
         self.upcall_ratio = settings.upcall_ratio
         if settings.antrea_proxy:
             _check_affinity(cluster)
@@ -121,7 +130,7 @@ class Plugin:
         self._pipelines[node.name] = Pipeline(
             node,
             gateway,
-            {Prefix(other.pod_cidr): other.address for other in others},
+            {} if self._is_encrypted else {Prefix(other.pod_cidr): other.address for other in others},
             Prefix(self._cluster.service_cidr),
             lambda *place: self._servers(node, *place),
         )
@@ -131,13 +140,24 @@ class Plugin:
         local_address = nic.addresses[0]
         tunnel = Geneve(namespace, TUNNEL, _TUNNEL_MTU, local_address, settings.port, settings.option_bytes)
         datapath.add_port(tunnel)
-        for other in others:
-            namespace.routes.add(Route(Prefix(other.pod_cidr), port, via=_gateway_address(other)))
-            namespace.neighbours[GATEWAY, _gateway_address(other)] = _GLOBAL_MAC
+        if self._is_encrypted:
+            self._encrypt(namespace, others, local_address)
+        else:
+            for other in others:
+                namespace.routes.add(Route(Prefix(other.pod_cidr), port, via=_gateway_address(other)))
+                namespace.neighbours[GATEWAY, _gateway_address(other)] = _GLOBAL_MAC
         namespace.ipsets[_POD_SET] = self._pod_set
         for table, (chains, lines) in _RULES.items():
             words = {"port": settings.port, "gateway": GATEWAY, "range": node.pod_cidr, "set": _POD_SET}
             append_rules(namespace, table, chains, [line.format(**words) for line in lines])
+
+    def _encrypt(self, namespace: Namespace, others: list[Node], local_address: str) -> None:
+        """Route other nodes' pods into a WireGuard device (pkg/agent/wireguard); nodes' own packets may come by it."""
+        device = Wireguard(namespace, WIREGUARD_DEVICE, self.pod_mtu, local_address)
+        for other in others:
+            device.allow(Prefix(other.pod_cidr), other.address)
+            device.allow(Prefix(other.address), other.address)
+            namespace.routes.add(Route(Prefix(other.pod_cidr), device))
 
     def attach(self, root: Namespace, pod: Pod) -> Namespace:
         """Make a pod a port of the bridge (pkg/agent/cniserver)."""

@@ -243,3 +243,22 @@ def test_each_node_has_one_datapath(cluster: Cluster) -> None:
     datapath = deployment.host("n1").root.datapath
     assert isinstance(datapath, Datapath)
     assert sorted(datapath.ports) == ["antrea-gw0", "genev_sys_6081", "veth-default/p11"]
+
+
+@pytest.mark.parametrize("target", ["10.244.2.21", "10.96.0.21"])
+def test_with_encryption_packets_pass_the_host_and_wireguard(cluster: Cluster, target: str) -> None:
+    deployment = antrea(cluster, encryption="wireguard")
+    assert deployment.cni.pod_mtu == 1420
+    found = talk(deployment, target, 53 if target.startswith("10.96") else 5353)
+    assert hooks(found.first) == [
+        ("n1", "prerouting", "antrea-gw0"), ("n1", "forward", "antrea-wg0"), ("n1", "postrouting", "antrea-wg0"),
+        *OUTER,
+        ("n2", "prerouting", "antrea-wg0"), ("n2", "forward", "antrea-gw0"), ("n2", "postrouting", "antrea-gw0"),
+    ]  # fmt: skip
+    assert found.first.packet.source == "10.244.1.11", "nobody translates it"
+    assert found.reply is not None
+    assert found.reply.packet.source == target
+    assert found.reply.delivered_to == "default/p11"
+    assert "geneve_encapsulate" not in operations(found.first)
+    near = talk(deployment, "10.244.1.12", 5353)
+    assert hooks(near.first) == []
