@@ -93,7 +93,7 @@ def test_many_bars_with_long_names_lie() -> None:
     for shown, is_lying in ((names, True), (names[:3], False)):
         rows = [{"cni": name, "rate_per_s": 100 + place} for place, name in enumerate(shown)]
         figure = draw_bars(spec, pd.DataFrame(rows))
-        FigureCanvasAgg(figure).draw()
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
         (ax,) = figure.axes
         named, measured = (ax.yaxis, ax.xaxis) if is_lying else (ax.xaxis, ax.yaxis)
         assert [label.get_text() for label in named.get_ticklabels()] == shown, "in the order of the levels"
