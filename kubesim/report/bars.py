@@ -46,7 +46,7 @@ def draw_breakdown(spec: FigureSpec, breakdown: pd.DataFrame) -> Figure:
     runs_per_cell = cpu.groupby([*([spec.panel] if spec.panel else []), spec.x])["run"].nunique()
     is_lying = _is_lying(levels, spec)
     size = (5.6, 0.4 + 0.34 * len(levels)) if is_lying else (0.3 + 0.72 * len(levels), 3.6)
-    margins = style.Margins(left=_left(levels, is_lying=is_lying), right=2.3, bottom=0.95)
+    margins = style.Margins(left=_left(levels, is_lying=is_lying), right=2.3, bottom=_bottom(levels, is_lying=is_lying))
     figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, margins)
     totals = cpu.groupby([*([spec.panel] if spec.panel else []), spec.x])["ns_per_transaction"].sum() / runs_per_cell
     unit = unit_of("ns_per_transaction", float(totals.max()))
@@ -97,7 +97,9 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     is_lying = _is_lying(levels, spec)
     standing = (max(2.6, 0.4 + 0.4 * len(levels) * len(series)), 3.4)
     size = (5.6, 0.4 + 0.3 * len(levels)) if is_lying else standing
-    margins = style.Margins(left=_left(levels, is_lying=is_lying), right=_right(series, spec), bottom=0.95)
+    margins = style.Margins(
+        left=_left(levels, is_lying=is_lying), right=_right(series, spec), bottom=_bottom(levels, is_lying=is_lying)
+    )
     figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, margins)
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
     unit = Unit(1, "") if spec.relative_to is not None else unit_of(spec.y, largest)
@@ -137,6 +139,12 @@ def _left(levels: list[Any], *, is_lying: bool) -> float:
     """Room at the left of the axes, in inches: for names of bars that lie, else for the axis."""
     longest = max((len(level_text(level)) for level in levels), default=0)
     return 0.45 + longest * _NAME_INCHES_PER_LETTER if is_lying else style.Margins.left
+
+
+def _bottom(levels: list[Any], *, is_lying: bool) -> float:
+    """Room below the axes, in inches: for names of bars that stand, which are written aslant."""
+    longest = max((len(level_text(level)) for level in levels), default=0)
+    return 0.75 if is_lying else 0.95 + max(0, longest - 14) * _NAME_INCHES_PER_LETTER * 0.45
 
 
 def _right(series: list[Any], spec: FigureSpec) -> float:
