@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _HEADROOM = 1.1
 """Room above the tallest bar, for its number."""
 
+_MANY_BARS, _LONG_NAME = 6, 9
+"""With more bars, and a name of more letters, they lie, with their names at the left."""
+
+_NAME_INCHES_PER_LETTER = 0.085
+
 _HATCHES = ("", "//", "", "..", "", "xx", "", "\\\\", "", "++")
 
 
@@ -39,10 +44,10 @@ def draw_breakdown(spec: FigureSpec, breakdown: pd.DataFrame) -> Figure:
     panels = style.panels_of(cpu, spec.panel)
     levels = list(dict.fromkeys(cpu[spec.x]))
     runs_per_cell = cpu.groupby([*([spec.panel] if spec.panel else []), spec.x])["run"].nunique()
-    size = (0.3 + 0.72 * len(levels), 3.6)
-    figure, axes = style.new_figure(
-        [name for name, _ in panels], spec.title, size, style.Margins(right=2.3, bottom=0.95)
-    )
+    is_lying = _is_lying(levels, spec)
+    size = (5.6, 0.4 + 0.34 * len(levels)) if is_lying else (0.3 + 0.72 * len(levels), 3.6)
+    margins = style.Margins(left=_left(levels, is_lying=is_lying), right=2.3, bottom=_bottom(levels, is_lying=is_lying))
+    figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, margins)
     totals = cpu.groupby([*([spec.panel] if spec.panel else []), spec.x])["ns_per_transaction"].sum() / runs_per_cell
     unit = unit_of("ns_per_transaction", float(totals.max()))
     used = [group for group in GROUPS if group in set(cpu["group"])]
@@ -53,25 +58,24 @@ def draw_breakdown(spec: FigureSpec, breakdown: pd.DataFrame) -> Figure:
         bottom = np.zeros(len(levels))
         for group in used:
             heights = table[group].to_numpy()
-            ax.bar(
-                range(len(levels)),
+            _draw(
+                ax,
+                np.arange(len(levels)),
                 heights,
-                bottom=bottom,
-                width=0.72,
+                0.72,
+                is_lying=is_lying,
+                start=bottom,
                 color=GROUPS[group],
                 edgecolor="white",
                 linewidth=0.7,
                 hatch=_HATCHES[list(GROUPS).index(group) % len(_HATCHES)],
                 label=group,
             )
-            bottom += heights
-        for place, total in enumerate(bottom):
-            ax.annotate(
-                format_count(total), (place, total), (0, 3), textcoords="offset points", ha="center", fontsize=9
-            )
-        _name_bars(ax, levels, spec)
-    axes[0].set_ylim(0, float(totals.max()) / unit.factor * _HEADROOM)
-    axes[0].set_ylabel(style.axis_label(spec.y_label or "CPU time per transaction, all hosts", unit))
+            bottom = bottom + heights
+        _number(ax, np.arange(len(levels)), bottom, 9, is_lying=is_lying)
+        _name_bars(ax, levels, spec, is_lying=is_lying)
+    label = style.axis_label(spec.y_label or "CPU time per transaction, all hosts", unit)
+    _measure(axes[0], float(totals.max()) / unit.factor, label, is_lying=is_lying)
     handles, labels = axes[0].get_legend_handles_labels()
     axes[-1].legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     return figure
@@ -90,8 +94,13 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     levels = list(dict.fromkeys(runs[spec.x]))
     series = style.series_of(runs, spec.by)
     panels = style.panels_of(runs, spec.panel)
-    size = (max(2.6, 0.4 + 0.4 * len(levels) * len(series)), 3.4)
-    figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, style.Margins(bottom=0.95))
+    is_lying = _is_lying(levels, spec)
+    standing = (max(2.6, 0.4 + 0.4 * len(levels) * len(series)), 3.4)
+    size = (5.6, 0.4 + 0.3 * len(levels)) if is_lying else standing
+    margins = style.Margins(
+        left=_left(levels, is_lying=is_lying), right=_right(series, spec), bottom=_bottom(levels, is_lying=is_lying)
+    )
+    figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, margins)
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
     unit = Unit(1, "") if spec.relative_to is not None else unit_of(spec.y, largest)
     width = 0.8 / len(series)
@@ -100,32 +109,86 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
             chosen = style.rows_of(rows, spec.by, level)
             heights = chosen.groupby(spec.x)[spec.y].mean().reindex(levels).to_numpy() / unit.factor
             places = np.arange(len(levels)) + (number - (len(series) - 1) / 2) * width
-            ax.bar(
+            _draw(
+                ax,
                 places,
                 heights,
-                width=width * 0.92,
+                width * 0.92,
+                is_lying=is_lying,
                 color=style.COLOURS[number % len(style.COLOURS)],
                 hatch=_HATCHES[number % len(_HATCHES)],
                 edgecolor="white",
                 label=str(level),
             )
-            for place, height in zip(places, heights, strict=True):
-                if np.isfinite(height):
-                    text = format_count(height)
-                    ax.annotate(text, (place, height), (0, 3), textcoords="offset points", ha="center", fontsize=8)
-        _name_bars(ax, levels, spec)
-    axes[0].set_ylim(0, float(np.nanmax(runs[spec.y])) / unit.factor * _HEADROOM)
-    axes[0].set_ylabel(style.axis_label(spec.y_label or spec.y, unit))
+            _number(ax, places, heights, 8, is_lying=is_lying)
+        _name_bars(ax, levels, spec, is_lying=is_lying)
+    label = style.axis_label(spec.y_label or spec.y, unit)
+    _measure(axes[0], float(np.nanmax(runs[spec.y])) / unit.factor, label, is_lying=is_lying)
     if spec.by:
         axes[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     return figure
 
 
-def _name_bars(ax: Any, levels: list[Any], spec: FigureSpec) -> None:
-    """Levels below the bars, and no vertical grid."""
+def _is_lying(levels: list[Any], spec: FigureSpec) -> bool:
+    """Whether bars lie, which leaves room for their names."""
+    longest = max((len(level_text(level)) for level in levels), default=0)
+    return spec.by is None and spec.panel is None and len(levels) > _MANY_BARS and longest > _LONG_NAME
+
+
+def _left(levels: list[Any], *, is_lying: bool) -> float:
+    """Room at the left of the axes, in inches: for names of bars that lie, else for the axis."""
+    longest = max((len(level_text(level)) for level in levels), default=0)
+    return 0.45 + longest * _NAME_INCHES_PER_LETTER if is_lying else style.Margins.left
+
+
+def _bottom(levels: list[Any], *, is_lying: bool) -> float:
+    """Room below the axes, in inches: for names of bars that stand, which are written aslant."""
+    longest = max((len(level_text(level)) for level in levels), default=0)
+    return 0.75 if is_lying else 0.95 + max(0, longest - 14) * _NAME_INCHES_PER_LETTER * 0.45
+
+
+def _right(series: list[Any], spec: FigureSpec) -> float:
+    """Room at the right of the axes, in inches, for the legend."""
+    longest = max((len(str(level)) for level in series), default=0) if spec.by else 0
+    return max(style.Margins.right, 0.6 + longest * _NAME_INCHES_PER_LETTER)
+
+
+def _draw(ax: Any, places: Any, lengths: Any, width: float, *, is_lying: bool, start: Any = 0, **look: Any) -> None:
+    """Bars side by side, or one below the other."""
+    if is_lying:
+        ax.barh(places, lengths, height=width, left=start, **look)
+    else:
+        ax.bar(places, lengths, width=width, bottom=start, **look)
+
+
+def _number(ax: Any, places: Any, lengths: Any, size: float, *, is_lying: bool) -> None:
+    """Each bar's length at its end."""
+    for place, length in zip(places, lengths, strict=True):
+        if np.isfinite(length):
+            at, away = ((length, place), (4, 0)) if is_lying else ((place, length), (0, 3))
+            align = {"ha": "left", "va": "center"} if is_lying else {"ha": "center"}
+            ax.annotate(format_count(length), at, away, textcoords="offset points", fontsize=size, **align)
+
+
+def _measure(ax: Any, largest: float, label: str, *, is_lying: bool) -> None:
+    """The axis along the bars: from nothing to above the longest, with its name."""
+    along = ax.xaxis if is_lying else ax.yaxis
+    (ax.set_xlim if is_lying else ax.set_ylim)(0, largest * _HEADROOM)
+    along.set_label_text(label)
+
+
+def _name_bars(ax: Any, levels: list[Any], spec: FigureSpec, *, is_lying: bool) -> None:
+    """Levels at the bars' feet, and no grid between them."""
     names = [level_text(level) for level in levels]
-    is_long = max((len(name) for name in names), default=0) > 9
+    numbers = FuncFormatter(lambda value, _: format_count(value))
+    if is_lying:
+        ax.set_yticks(range(len(levels)), names)
+        ax.set_ylim(len(levels) - 0.4, -0.6)
+        ax.grid(visible=False, axis="y")
+        ax.xaxis.set_major_formatter(numbers)
+        return
+    is_long = max((len(name) for name in names), default=0) > _LONG_NAME
     ax.set_xticks(range(len(levels)), names, rotation=25 if is_long else 0, ha="right" if is_long else "center")
     ax.grid(visible=False, axis="x")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+    ax.yaxis.set_major_formatter(numbers)
     ax.set_xlabel(spec.x_label or spec.x)

@@ -87,6 +87,22 @@ def test_large_numbers_along_an_axis_are_short() -> None:
         assert ax.yaxis.get_major_formatter()(250_000) == "250k"
 
 
+def test_many_bars_with_long_names_lie() -> None:
+    names = [f"plugin-{number} (a-setting=its-value)" for number in range(8)]
+    spec = FigureSpec(name="f", kind="bars", x="cni", y="rate_per_s", x_label="CNI plugin", y_label="rate")
+    for shown, is_lying in ((names, True), (names[:3], False)):
+        rows = [{"cni": name, "rate_per_s": 100 + place} for place, name in enumerate(shown)]
+        figure = draw_bars(spec, pd.DataFrame(rows))
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        (ax,) = figure.axes
+        named, measured = (ax.yaxis, ax.xaxis) if is_lying else (ax.xaxis, ax.yaxis)
+        assert [label.get_text() for label in named.get_ticklabels()] == shown, "in the order of the levels"
+        assert measured.get_label_text().startswith("rate")
+        if is_lying:
+            assert ax.yaxis_inverted(), "the first is at the top"
+            assert min(label.get_window_extent().x0 for label in named.get_ticklabels()) >= 0
+
+
 def test_lines_of_a_label_are_about_as_long_as_each_other() -> None:
     assert style.axis_label("CPU time of a first packet, p50 to p99", Unit(1e3, "µs")).count("\n") == 0
     first, second = style.axis_label("latency of a connection's first request, p50 to p99", Unit(1e3, "µs")).split("\n")
