@@ -27,7 +27,7 @@ _LONGEST_NODE_PREFIX = 28
 def node_labels(spec: ClusterSpec, manifests: Manifests, wanted_node: str | None = None) -> dict[str, dict[str, str]]:
     """Names and labels of all nodes: the given ones, the one that is asked for, and as many as the size says.
 
-    Where no Node is given, those that pods say they are on are taken as given.
+    Where no Node is given, those that pods and templates say they are on are taken as given.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def node_labels(spec: ClusterSpec, manifests: Manifests, wanted_node: str | None
     """
     labels = {node.metadata.name: dict(node.metadata.labels) for node in manifests.nodes}
     if not labels:
-        names = dict.fromkeys(pod.spec.node_name for pod in manifests.pods)
+        names = dict.fromkeys(_nodes_of_pods(manifests))
         labels = {name: {"kubernetes.io/hostname": name} for name in names if name}
     if wanted_node is not None and wanted_node not in labels:
         if labels and not _is_mentioned(wanted_node, manifests):
@@ -55,7 +55,14 @@ def node_labels(spec: ClusterSpec, manifests: Manifests, wanted_node: str | None
 def _is_mentioned(node: str, manifests: Manifests) -> bool:
     """Whether an endpoint or a pod is said to be on a node."""
     endpoints = (one.node_name for one_slice in manifests.slices for one in one_slice.endpoints)
-    return node in endpoints or any(pod.spec.node_name == node for pod in manifests.pods)
+    return node in endpoints or node in _nodes_of_pods(manifests)
+
+
+def _nodes_of_pods(manifests: Manifests) -> list[str | None]:
+    """The node that each pod, and each controller's template, says."""
+    specs = [pod.spec for pod in manifests.pods]
+    specs += [controller.spec.template.spec for controller in manifests.controllers]
+    return [spec.node_name for spec in specs]
 
 
 def make_nodes(

@@ -132,7 +132,6 @@ def _from_object(pod: objects.PodObject) -> PlannedPod:
     name = pod.metadata.name
     owner = next((_controller_name(reference) for reference in pod.metadata.owner_references), name)
     planned = _from_template(pod.spec, pod.metadata.namespace, name, owner, pod.metadata.labels)
-    planned.node = pod.spec.node_name
     addresses = sorted((canonical(text) for text in pod.status.ips), key=lambda text: ":" in text)  # IPv4 ones first
     planned.address, planned.other_addresses = (addresses[0], tuple(addresses[1:])) if addresses else (None, ())
     planned.is_ready, planned.has_network = pod.status.is_ready, pod.status.has_network
@@ -179,7 +178,9 @@ def _from_template(
         for port in container.ports
     )
     environment = tuple(variable.value for container in spec.containers for variable in container.env)
-    return PlannedPod(namespace, name, owner, labels, ports, environment, spec.host_network)
+    return PlannedPod(
+        namespace, name, owner, labels, ports, environment, is_host_network=spec.host_network, node=spec.node_name
+    )
 
 
 def _calls(pod: PlannedPod, services: set[tuple[str, str]]) -> Iterator[tuple[str, int]]:

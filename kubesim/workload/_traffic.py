@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from kubesim.errors import InputError
+from kubesim.errors import InputError, did_you_mean
 from kubesim.workload._dns import DnsSpec, dns_objects
 from kubesim.workload._messages import Destination, Flows, Through
 
@@ -236,14 +236,20 @@ def destinations(traffic: Traffic, cluster: Cluster, service: Service, port: Ser
         through = Through.CLUSTER_IP
     if through is Through.NODE_PORT and port.node_port is None:
         raise InputError(
-            f"Service {service.full_name} is a {service.kind} and has no node port: nobody outside can call it by one"
+            f"traffic.to: Service {service.full_name} is a {service.kind} and has no node port: "
+            "nobody outside can call it by one"
         )
     if through is Through.LOAD_BALANCER and not has_balancer:
-        raise InputError(f"Service {service.full_name} is a {service.kind} and has no load balancer's address")
+        raise InputError(
+            f"traffic.to: Service {service.full_name} is a {service.kind} and has no load balancer's address"
+        )
     if through is not Through.NODE_PORT:
         return [Destination(service, port, through)]
-    names = traffic.node_ports_of or [node.name for node in cluster.nodes]
-    return [Destination(service, port, through, cluster.node(name)) for name in dict.fromkeys(names)]
+    nodes = {node.name: node for node in cluster.nodes}
+    for name in traffic.node_ports_of or ():
+        if name not in nodes:
+            raise InputError(f"traffic.node_ports_of: there is no node {name!r}: {did_you_mean(name, nodes)}")
+    return [Destination(service, port, through, nodes[name]) for name in dict.fromkeys(traffic.node_ports_of or nodes)]
 
 
 def _choose_destinations(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -42,6 +43,8 @@ from kubesim.workload._traffic import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from kubesim.cluster import Cluster, HttpBackend, HttpRoute, HttpRule, Pod, Service, ServicePort
@@ -170,6 +173,7 @@ class _Places:
             self._service, self._wanted = self._cluster.service(service), wanted
             port = controller_port(self._service, wanted, is_tls=self.has_tls(rules[0]))
             pods = controller_pods(self._cluster, self._service, port)
+            _check_host_ports([pod for pod in self._cluster.pods if pod.labels and pod.labels == pods[0].labels])
             self.replicas = list(range(len(self.clients), len(self.clients) + len(pods)))
             self.clients += pods
             self._is_on_hosts = all(pod.is_host_network for pod in pods)
@@ -412,3 +416,14 @@ class _Script:
 
 def _array(numbers: list[int]) -> npt.NDArray[np.int64]:
     return np.array(numbers, np.int64)
+
+
+def _check_host_ports(pods: Sequence[Pod]) -> None:
+    """Refuse pods that would listen on the same port of one node."""
+    number_by_node = Counter(pod.node for pod in pods if pod.is_host_network)
+    for node, number in number_by_node.items():
+        if number > 1:
+            raise InputError(
+                f"traffic.controllers: {number} pods would listen on one port of {node}: "
+                "on the host network a node has room for one"
+            )

@@ -204,6 +204,18 @@ def test_pods_say_which_nodes_there_are_where_no_node_is_given(tmp_path: Path) -
         cluster_of(pods, tmp_path, nodes=1)
 
 
+def test_pods_of_a_controller_are_on_the_node_that_its_template_says(tmp_path: Path) -> None:
+    text = """
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {replicas: 2, template: {
+  metadata: {labels: {app: web}}, spec: {nodeName: beta, containers: [{name: c}]}}}}
+"""
+    for nodes in ("", "---\n{kind: Node, metadata: {name: alpha}}\n---\n{kind: Node, metadata: {name: beta}}\n"):
+        cluster = cluster_of(text + nodes, tmp_path)
+        assert [pod.node for pod in cluster.pods] == ["beta", "beta"]
+    with pytest.raises(InputError, match="there is no node 'beta' for pod web-0"):
+        cluster_of(text + "---\n{kind: Node, metadata: {name: alpha}}\n", tmp_path)
+
+
 def test_endpoints_of_ipv6_imply_no_pods(tmp_path: Path) -> None:
     text = """\
 {apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}

@@ -209,9 +209,15 @@ def test_a_trace_from_outside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"to": "inner"}, "Service default/inner is a ClusterIP and has no node port"),
-        ({"to": "inner", "through": "load-balancer"}, "has no load balancer's address"),
-        ({"to": "web", "through": "node-port", "node_ports_of": ["node-9"]}, "there is no node 'node-9'"),
+        ({"to": "inner"}, "traffic.to: Service default/inner is a ClusterIP and has no node port"),
+        (
+            {"to": "inner", "through": "load-balancer"},
+            "traffic.to: Service default/inner is a ClusterIP and has no load balancer's",
+        ),
+        (
+            {"to": "web", "through": "node-port", "node_ports_of": ["node-9"]},
+            "traffic.node_ports_of: there is no node 'node-9'",
+        ),
     ],
 )
 def test_what_cannot_be_called(tmp_path: Path, changes: dict[str, object], message: str) -> None:

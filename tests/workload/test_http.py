@@ -203,6 +203,10 @@ def test_a_named_controller_on_the_host_network_is_called_at_its_node(tmp_path: 
         ({"controller": "idle:80"}, "Service default/idle has no ready pods behind it"),
         ({"to": "nowhere"}, "the rule for nowhere.example.com/: there is no Service 'default/nowhere'"),
         ({"to": "empty"}, "nobody answers requests for empty.org/: the rule has no backends"),
+        (
+            {"network": "host", "controllers": 2, "controllers_on": ["node-1"]},
+            "traffic.controllers: 2 pods would listen",
+        ),
         ({"requests": 10_000_000}, "messages are too many to be held in memory"),
     ],
 )
