@@ -200,7 +200,10 @@ def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
     if traffic.from_ is None:
         return tuple(pod for pod in cluster.pods if pod.owner == "client" and pod.namespace == "default")
     owned = tuple(pod for pod in cluster.pods if traffic.from_ in (pod.owner, f"{pod.namespace}/{pod.owner}"))
-    return owned or (cluster.pod(traffic.from_),)
+    try:
+        return owned or (cluster.pod(traffic.from_),)
+    except InputError as error:
+        raise InputError(f"traffic.from: {error}") from None
 
 
 def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> Messages:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kubesim.engine import Trace
+    from kubesim.kernel.walk import Hop
     from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.scenario.planning import Planned
     from kubesim.streams import Streams
@@ -52,7 +53,7 @@ def notice_of_reuse(classes: FlowClasses, planned: Planned, trace: Trace) -> str
     counts: dict[tuple[str, str], int] = {}
     for route, flows in zip(classes.routes, np.bincount(classes.route, minlength=len(classes.routes)), strict=True):
         hops = next(iter(route.values())).hops
-        if _is_tracked_in_vxlan([one.hop.operation for one in hops]):
+        if _scans_behind_vxlan([one.hop for one in hops]):
             pair = hops[0].hop.host, hops[-1].hop.host
             counts[pair] = counts.get(pair, 0) + int(flows)
     end_ns = int(trace.depart_ns.max(initial=0))
@@ -70,10 +71,14 @@ def notice_of_reuse(classes: FlowClasses, planned: Planned, trace: Trace) -> str
     )
 
 
-def _is_tracked_in_vxlan(operations: list[str]) -> bool:
-    """Whether a packet goes through VXLAN, and conntrack of the sending node sees the outer packet."""
+def _scans_behind_vxlan(hops: list[Hop]) -> bool:
+    """Whether a packet goes through VXLAN, and its outer packet is held against rules of nat's OUTPUT."""
+    operations = [hop.operation for hop in hops]
     if "vxlan_encapsulate" not in operations:
         return False
     wrapped = operations.index("vxlan_encapsulate")
     sent = operations.index("nic_transmit", wrapped) if "nic_transmit" in operations[wrapped:] else len(operations)
-    return "conntrack_lookup" in operations[wrapped:sent]
+    return any(
+        hop.operation.endswith("_rule") and hop.at.startswith("nat") and hop.at.endswith("OUTPUT")
+        for hop in hops[wrapped:sent]
+    )

@@ -206,7 +206,10 @@ def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[
     """
     cluster = context.cluster
     if isinstance(traffic.to, list):
-        ports = [_named(cluster, name, protocol) for name in traffic.to]
+        try:
+            ports = [_named(cluster, name, protocol) for name in traffic.to]
+        except InputError as error:
+            raise InputError(f"traffic.to: {error}") from None
     else:
         ports = [(service, port) for _, service, port in cluster.service_ports() if port.protocol == protocol]
         if traffic.is_from_outside or traffic.through in _FROM_OUTSIDE:

@@ -56,6 +56,7 @@ def test_a_busy_run_that_was_taken_for_a_quiet_cluster_says_so() -> None:
     assert "set cluster.background_connections_per_s to " in notice
     assert not simulate(traffic=busy, cluster={"background_connections_per_s": 0}).notices
     assert not simulate(traffic=busy, cni="calico-bgp").notices
+    assert not simulate(traffic=busy, cni="cilium", proxy="cilium-ebpf").notices, "no Service has a rule of nat"
     assert not simulate().notices, "one connection that stays"
 
 
