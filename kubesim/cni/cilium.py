@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kubesim.cni._cilium_datapath import Datapath, Surroundings
 from kubesim.cni._cilium_rules import install_rules
+from kubesim.cni._underlay import require_one_network
 from kubesim.errors import InputError
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.bpf.connections import Place
@@ -63,6 +64,8 @@ class Plugin:
         self._cluster = cluster
         self._settings = settings
         self._is_tunnel = settings.routing == "tunnel"
+        if not self._is_tunnel:
+            require_one_network(cluster, "cilium with native routing", "routing: tunnel")
         self._is_encrypted = settings.encryption == "wireguard"
         overhead_bytes = WIREGUARD_OVER_IPV6_OVERHEAD_BYTES if self._is_encrypted else 0
         self.pod_mtu = underlay_mtu - overhead_bytes - (VXLAN_OVERHEAD_BYTES if self._is_tunnel else 0)

@@ -256,3 +256,10 @@ def test_mtu_with_encryption(cluster: Cluster, settings: dict[str, Any], pod_mtu
     padding_bytes = -(pod_mtu + outer_bytes - 60) % 16
     room = 1420 - (pod_mtu + outer_bytes - 60)
     assert sizes == [pod_mtu + outer_bytes + min(padding_bytes, room) + 38]
+
+
+def test_native_routing_needs_one_network() -> None:
+    apart = sized_cluster(nodes=2, node_subnets=2)
+    with pytest.raises(InputError, match="cilium with native routing sends pods' packets .* take routing: tunnel"):
+        cilium(apart, "cilium-ebpf", NATIVE)
+    assert cilium(apart, "cilium-ebpf").host("node-1")
