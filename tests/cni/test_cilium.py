@@ -260,6 +260,6 @@ def test_mtu_with_encryption(cluster: Cluster, settings: dict[str, Any], pod_mtu
 
 def test_native_routing_needs_one_network() -> None:
     apart = sized_cluster(nodes=2, node_subnets=2)
-    with pytest.raises(InputError, match="cilium with native routing sends pods' packets .* take routing: tunnel"):
+    with pytest.raises(InputError, match=r"cilium with native routing sends pods' packets .* take routing: tunnel"):
         cilium(apart, "cilium-ebpf", NATIVE)
-    assert cilium(apart, "cilium-ebpf").host("node-1")
+    assert "cilium_vxlan" in cilium(apart, "cilium-ebpf").host("node-1").root.devices
