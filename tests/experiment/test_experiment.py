@@ -206,7 +206,7 @@ def test_a_run_that_makes_no_sense_stops_the_sweep_and_keeps_the_others(workers:
     text = SMALL.replace("cluster.services: [1, 20]", "traffic.to: [svc-01, svc-99]").partition("figures")[0]
     experiment, runs = load_experiment(experiment_file(tmp_path, text))
     with pytest.raises(
-        KubesimError, match=r"run \d \(proxy = .*, traffic.to = svc-99.*\): there is no Service 'svc-99'"
+        KubesimError, match=r"run \d \(proxy = .*, traffic.to = svc-99.*\): traffic.to: there is no Service 'svc-99'"
     ):
         sweep(experiment, runs, tmp_path / "out", workers)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
