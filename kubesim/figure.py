@@ -72,12 +72,17 @@ def level_text(level: Any) -> str:
     return str(level)
 
 
+def _written(value: Any) -> str:
+    """A setting as it is written in YAML."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def level_label(value: Any) -> Level:
     """How a level of a factor is written in tables and figures: plugins by name and settings, traffic by workload."""
     if isinstance(value, dict):
         if "workload" in value:
             return str(value["workload"])
-        rest = ", ".join(f"{key}={item}" for key, item in value.items() if key not in ("name", "choice"))
+        rest = ", ".join(f"{key}={_written(item)}" for key, item in value.items() if key not in ("name", "choice"))
         name = str(value.get("name", value.get("choice", "")))
         return f"{name} ({rest})" if rest and name else name or rest
     if isinstance(value, list):

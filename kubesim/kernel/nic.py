@@ -203,7 +203,5 @@ class Nic(Device):
             walk.pay("gro", packet.segments, at=self.name)
         if not (self.offloads.has_receive_offload and packet.is_mergeable):
             walk.buffers = packet.segments
-        packet.forget_connection()
-        packet.mark = 0
-        packet.is_ipvs = False
+        packet.scrub()
         self.receive(walk, packet)

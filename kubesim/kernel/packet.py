@@ -182,6 +182,12 @@ class Packet:
         frames = (max(length + link_bytes, MINIMUM_FRAME_BYTES) for length in self.frame_lengths)
         return sum(frame + PREAMBLE_AND_GAP_BYTES for frame in frames)
 
+    def scrub(self) -> None:
+        """Drop what another namespace or host must not see (``skb_scrub_packet`` between namespaces)."""
+        self.forget_connection()
+        self.mark = 0
+        self.is_ipvs = False
+
     def forget_connection(self) -> None:
         """Drop the conntrack reference, as crossing into another namespace or a tunnel does."""
         self.connection = None

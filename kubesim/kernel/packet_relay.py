@@ -116,8 +116,7 @@ class PacketRelay:
     def _inject(self, walk: Walk, packet: Packet) -> None:
         """Put a frame that has arrived on the device (``packet_snd``)."""
         self._relay(walk, packet)
-        packet.forget_connection()
-        packet.mark = 0
+        packet.scrub()
         size_bytes = packet.innermost.payload_bytes
         walk.pay("packet_socket_send", size_bytes=size_bytes, at=self._device.name)
         self._device.transmit(walk, packet)

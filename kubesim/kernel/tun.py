@@ -48,9 +48,7 @@ class Tun(Device):
     def write(self, walk: Walk, packet: Packet) -> None:
         """Take a packet that the process writes; it is a new buffer, of which nothing is known (``tun_get_user``)."""
         walk.pay("tun_write", size_bytes=packet.ip_bytes, at=self.name)
-        packet.forget_connection()
-        packet.mark = 0
-        packet.is_ipvs = False
+        packet.scrub()
         self.receive(walk, packet)
 
 

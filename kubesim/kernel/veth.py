@@ -26,8 +26,7 @@ class Veth(Device):
             walk.drop(f"{self.name} of {self.namespace.name} has no peer")
             return
         if self.peer.namespace is not self.namespace:
-            packet.forget_connection()
-            packet.mark = 0
+            packet.scrub()
         backlog.enqueue(walk, packet, self.peer)
 
     def resolve(self, address: str) -> str | None:

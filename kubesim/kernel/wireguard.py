@@ -73,9 +73,7 @@ class Wireguard(Tunnel):
         with walk.for_first_buffer():
             walk.pay("wireguard_queue", at=self.name)
             walk.pay("worker_wakeup", at=self.name)
-        packet.forget_connection()
-        packet.mark = 0
-        packet.is_ipvs = False
+        packet.scrub()
         outer = Packet(
             source=self.local_address,
             destination=endpoint,

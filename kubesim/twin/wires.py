@@ -35,9 +35,7 @@ class Wire(Nic):
         if peer is None:
             walk.drop(f"no node of the twin has the address {packet.destination_mac}")
             return
-        packet.forget_connection()
-        packet.mark = 0
-        packet.is_ipvs = False
+        packet.scrub()
         if needs_switch(self.ethernet.cards):
             for operation in ("backlog", "bridge_receive", "bridge_fdb_lookup", "veth_transmit"):
                 walk.pay(operation, at=SWITCH)

@@ -214,6 +214,8 @@ def targets(traffic: Traffic, context: WorkloadContext, protocol: str) -> tuple[
         ports = [(service, port) for _, service, port in cluster.service_ports() if port.protocol == protocol]
         if traffic.is_from_outside or traffic.through in _FROM_OUTSIDE:
             ports = [one for one in ports if one[0].kind in _EXTERNAL_KINDS]
+            if not ports:
+                raise InputError(f"traffic.to: no Service with a {protocol.upper()} port can be called from outside")
         if not ports:
             raise InputError(
                 f"there is no Service with a {protocol.upper()} port to send to: this scenario has no traffic"

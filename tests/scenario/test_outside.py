@@ -209,6 +209,7 @@ def test_a_trace_from_outside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"to": {"choice": "last"}, "workload": "udp_rr"}, "no Service with a UDP port can be called from outside"),
         ({"to": "inner"}, "traffic.to: Service default/inner is a ClusterIP and has no node port"),
         (
             {"to": "inner", "through": "load-balancer"},
