@@ -162,6 +162,7 @@ def test_every_operation_has_a_group() -> None:
 def test_levels_as_people_read_them() -> None:
     assert [level_text(level) for level in (10_000, 1024, 1.5, True, "x")] == ["10k", "1,024", "1.5", "yes", "x"]
     assert level_label({"name": "ipvs", "scheduler": "lc"}) == "ipvs (scheduler=lc)"
+    assert level_label({"name": "calico-bgp", "has_policy_chains": False}) == "calico-bgp (has_policy_chains=false)"
     assert level_label({"workload": "tcp_rr", "clients": 3}) == "tcp_rr"
     assert level_label(["a", "b"]) == "a, b"
 
