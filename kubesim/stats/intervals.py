@@ -1,0 +1,115 @@
+"""Confidence intervals across independent replications.
+
+Replications are independent and alike, so whatever each of them yields, a mean, a percentile, a difference, is a sample
+of one distribution, and Student's t gives the interval of its mean (Law, Simulation Modeling and Analysis, 5th ed.,
+§ 9.4.1). Levels that are compared meet the same random numbers, so that differences and ratios are taken within each
+replication first (§ 10.2.1, § 11.2): what is common to both sides drops out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import stdtrit
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+CONFIDENCE = 0.95
+"""How often an interval holds what it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and between what the truth lies.
+
+    Parameters
+    ----------
+    estimate
+        In the unit of the measure; NaN if there is nothing to estimate it from.
+    low, high
+        Ends of the 95 % confidence interval; infinite for a single replication, which cannot say how far replications
+        are apart.
+    replications
+        From how many.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    replications: int
+
+    @property
+    def half_width(self) -> float:
+        """Half of its width, in the unit of the measure."""
+        return (self.high - self.low) / 2
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half of its width over the estimate; 0 where all replications agree on nothing at all."""
+        return 0.0 if self.half_width == 0 else self.half_width / abs(self.estimate) if self.estimate else np.inf
+
+
+def mean_interval(values: npt.ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The mean of what replications yield.
+
+    Parameters
+    ----------
+    values : array of float, shape (r,)
+        One number per replication; one that is not finite makes the whole unknown.
+    confidence
+        How often the interval is to hold the mean.
+    """
+    found = np.asarray(values, float)
+    estimate = float(found.mean()) if len(found) and np.isfinite(found).all() else float("nan")
+    return _interval(estimate, found - estimate, confidence)
+
+
+def difference_interval(first: npt.ArrayLike, second: npt.ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The mean of ``first - second``, paired by replication, both of shape (r,)."""
+    return mean_interval(np.asarray(first, float) - np.asarray(second, float), confidence)
+
+
+def ratio_interval(first: npt.ArrayLike, second: npt.ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The ratio of the means of ``first`` and ``second``, paired by replication, both of shape (r,).
+
+    By linearisation (Cochran, Sampling Techniques, 3rd ed., § 6.4): the deviation of the ratio is that of
+    ``first - ratio * second`` over the mean of ``second``.
+    """
+    above, below = np.asarray(first, float), np.asarray(second, float)
+    mean = below.mean() if len(below) else 0.0
+    if mean == 0:
+        return Interval(float("nan"), float("-inf"), float("inf"), len(above))
+    ratio = float(above.mean() / mean)
+    return _interval(ratio, (above - ratio * below) / mean, confidence)
+
+
+def slope_interval(x: npt.ArrayLike, values: npt.ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The least-squares slope of a measure over a factor, from the slope within each replication.
+
+    Parameters
+    ----------
+    x : array of float, shape (l,)
+        Levels of the factor, at least two different ones.
+    values : array of float, shape (r, l)
+        The measure by replication and level.
+    confidence
+        How often the interval is to hold the slope.
+    """
+    levels = np.asarray(x, float)
+    centred = levels - levels.mean()
+    return mean_interval(np.asarray(values, float) @ centred / (centred @ centred), confidence)
+
+
+def _interval(estimate: float, residuals: npt.NDArray[np.float64], confidence: float) -> Interval:
+    """Student's interval from how far each replication is off."""
+    count = len(residuals)
+    if not np.isfinite(estimate):
+        return Interval(float("nan"), float("-inf"), float("inf"), count)
+    if count < 2:
+        return Interval(estimate, float("-inf"), float("inf"), count)
+    deviation = float(np.sqrt((residuals @ residuals) / (count - 1)))
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * deviation / float(np.sqrt(count))
+    return Interval(estimate, estimate - half, estimate + half, count)

@@ -1,0 +1,60 @@
+"""Intervals across replications, held against SciPy's and against cases that can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from kubesim.stats.intervals import difference_interval, mean_interval, ratio_interval, slope_interval
+
+NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
+SAMPLES = st.lists(NUMBERS, min_size=2, max_size=30)
+
+
+@given(SAMPLES)
+def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
+    interval = mean_interval(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values) or 1e-300)
+    assert interval.replications == len(values)
+    assert math.isclose(interval.low, low, rel_tol=1e-9, abs_tol=1e-6)
+    assert math.isclose(interval.high, high, rel_tol=1e-9, abs_tol=1e-6)
+
+
+@given(SAMPLES, NUMBERS)
+def test_what_is_common_to_both_sides_drops_out(values: list[float], shift: float) -> None:
+    interval = difference_interval(np.array(values) + shift, values)
+    assert math.isclose(interval.estimate, shift, abs_tol=1e-6)
+    assert interval.half_width < 1e-6
+
+
+@given(st.lists(st.floats(1, 1e6), min_size=2, max_size=20), st.floats(0.01, 100))
+def test_a_constant_ratio_has_no_width(values: list[float], ratio: float) -> None:
+    interval = ratio_interval(np.array(values) * ratio, values)
+    assert math.isclose(interval.estimate, ratio, rel_tol=1e-9)
+    assert interval.relative_half_width < 1e-6
+
+
+@given(st.lists(NUMBERS, min_size=2, max_size=10, unique=True), st.floats(-100, 100), SAMPLES)
+def test_the_slope_of_lines_is_theirs(x: list[float], slope: float, offsets: list[float]) -> None:
+    values = slope * np.array(x)[None, :] + np.array(offsets)[:, None]
+    interval = slope_interval(x, values)
+    tolerance = 1e-6 * (1 + np.abs(values).max()) / np.ptp(x)
+    assert math.isclose(interval.estimate, slope, abs_tol=tolerance)
+
+
+@pytest.mark.parametrize("values", [[], [5.0], [1.0, math.nan], [math.inf, 1.0]])
+def test_too_little_to_tell(values: list[float]) -> None:
+    interval = mean_interval(values)
+    assert interval.low == -math.inf
+    assert interval.high == math.inf
+
+
+def test_a_ratio_to_nothing_is_unknown() -> None:
+    interval = ratio_interval([1, 2], [0, 0])
+    assert math.isnan(interval.estimate)
+    assert interval.high == math.inf
