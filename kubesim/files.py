@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -22,10 +23,13 @@ MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
 
 _DIRECTORIES = ("figures", "runs")
-_TABLES = ("runs", "breakdown", "transactions", "utilisation", "packets", "hops", "targets")
+_TABLES = ("runs", "estimates", "breakdown", "transactions", "utilisation", "conntrack", "packets", "hops", "targets")
 _RESULTS = tuple(f"{table}.{ending}" for table in _TABLES for ending in ("parquet", "csv"))
-_RESULTS += ("summary.json", "scenario.json", "validation.json")
+_RESULTS += ("summary.json", "scenario.json", "validation.json", "plan.json")
 """What a run, a sweep or a validation may have left in its directory, besides the manifest, which is written over."""
+
+_ASIDE = ".kubesim-"
+"""How the names of files begin that are only being written."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _END = object()
@@ -59,12 +63,36 @@ class YamlDocument:
         What is in it.
     settings
         Dotted fields that were set over it from outside, and what to call each.
+    included
+        Documents whose fields stand where this has none of its own, each with the keys of the mapping that includes
+        it; later ones come first.
     """
 
     place: str
     data: Any
     _root: yaml.Node | None
     settings: Mapping[str, str] = field(default_factory=dict)
+    included: tuple[tuple[tuple[str, ...], YamlDocument], ...] = ()
+
+    def _home_of(self, keys: tuple[str | int, ...]) -> tuple[YamlDocument, tuple[str | int, ...]]:
+        """The document that a part comes from, and its keys there: this one where no included one has it."""
+        if not self._has(keys):
+            for at, document in reversed(self.included):
+                if keys[: len(at)] == at:
+                    home, inner = document._home_of(keys[len(at) :])  # noqa: SLF001 - of its own kind
+                    if home._has(inner):  # noqa: SLF001
+                        return home, inner
+        return self, keys
+
+    def _has(self, keys: Sequence[str | int]) -> bool:
+        """Whether the file itself has a part."""
+        node = self._root
+        for key in keys:
+            following = _child(node, key)
+            if following is None:
+                return False
+            _, node = following
+        return True
 
     def line_of(self, keys: Sequence[str | int]) -> int | None:
         """The line, from 1, of the part that a path of keys and positions leads to; of as much of it as there is."""
@@ -84,6 +112,9 @@ class YamlDocument:
             if f"{name}.".startswith(f"{setting}."):
                 inner = name.removeprefix(setting).removeprefix(".")
                 return InputError(f"{place}: {inner}: {message}" if inner else f"{place}: {message}")
+        document, inner_keys = self._home_of(tuple(keys))
+        if document is not self:
+            return InputError(f"{document.error(inner_keys, message)} (included by {self.place})")
         line = self.line_of(keys)
         where = self.place if line is None else f"{self.place}, line {line}"
         within = [place for setting, place in self.settings.items() if f"{setting}.".startswith(f"{name}.")]
@@ -162,7 +193,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{_ASIDE}{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
@@ -178,34 +209,64 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
             aside.unlink(missing_ok=True)
 
 
-def prepare_directory(directory: Path) -> None:
+def prepare_directory(directory: Path, kind: str, keep: Sequence[str] = ()) -> None:
     """Make a directory for results, and clear away what an earlier run or sweep left in it.
 
     Parameters
     ----------
     directory
         Where results go.
+    kind
+        What they are: ``run``, ``sweep`` or ``validation``. Results of another kind are left alone.
+    keep
+        Directories in it that are not cleared away.
 
     Raises
     ------
     OutputError
-        If it cannot be written, or holds files that are not results.
+        If it cannot be written, or holds files that are not results, or results of another kind.
     """
     try:
-        is_foreign = directory.exists() and any(directory.iterdir()) and not (directory / MANIFEST).exists()
-        if not is_foreign:
+        is_foreign = directory.exists() and _has_files(directory) and not (directory / MANIFEST).exists()
+        found = kind if is_foreign else _kind_of(directory) or kind
+        if not is_foreign and found == kind:
             directory.mkdir(parents=True, exist_ok=True)
             for name in _DIRECTORIES:
-                shutil.rmtree(directory / name, ignore_errors=True)
+                if name not in keep:
+                    shutil.rmtree(directory / name, ignore_errors=True)
             for name in _RESULTS:
                 (directory / name).unlink(missing_ok=True)
-            handle, probe = tempfile.mkstemp(dir=directory)
+            remove_half_written(directory)
+            handle, probe = tempfile.mkstemp(prefix=_ASIDE, dir=directory)
             os.close(handle)
             Path(probe).unlink()
     except OSError as error:
         raise OutputError(f"cannot write to {directory}: {error.strerror}") from None
     if is_foreign:
         raise OutputError(f"{directory} holds files that are no results of kubesim: give another directory")
+    if found != kind:
+        raise OutputError(f"{directory} holds the results of a {found}: give another directory for those of a {kind}")
+
+
+def remove_half_written(directory: Path) -> None:
+    """Remove what a process that was killed had only begun to write, in a directory of results."""
+    for inner in (directory, *(directory / name for name in _DIRECTORIES)):
+        for aside in inner.glob(f"{_ASIDE}*"):
+            aside.unlink(missing_ok=True)
+
+
+def _has_files(directory: Path) -> bool:
+    """Whether a directory holds more than what was only begun to be written."""
+    return any(not file.name.startswith(_ASIDE) for file in directory.iterdir())
+
+
+def _kind_of(directory: Path) -> str | None:
+    """What results a directory holds, by its manifest; None if that cannot be told."""
+    try:
+        found = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.get("kind") if isinstance(found, dict) and isinstance(found.get("kind"), str) else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing tables as Parquet and CSV, with where they come from."""
+"""Writing tables as Parquet, and CSV if wanted, with where they come from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str]) -> None:
-    """Write ``STEM.parquet``, with its provenance in the schema's metadata, and ``STEM.csv``.
+def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str], *, with_csv: bool = False) -> None:
+    """Write ``STEM.parquet``, with its provenance in the schema's metadata.
 
     Parameters
     ----------
@@ -27,6 +27,8 @@ def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str]) -> 
         must be columns.
     provenance
         Names and texts, such as version and scenario.
+    with_csv
+        Write ``STEM.csv``, too.
 
     Raises
     ------
@@ -37,4 +39,5 @@ def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str]) -> 
     added = {f"kubesim:{key}".encode(): value.encode() for key, value in provenance.items()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **added})
     write_file(stem.with_suffix(".parquet"), lambda aside: pq.write_table(table, aside, compression="zstd"))
-    write_file(stem.with_suffix(".csv"), lambda aside: frame.to_csv(aside, index=False, lineterminator="\n"))
+    if with_csv:
+        write_file(stem.with_suffix(".csv"), lambda aside: frame.to_csv(aside, index=False, lineterminator="\n"))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from kubesim.cli.options import CsvOption, JsonOption, print_json
 from kubesim.cli.rule_commands import refuse_other_options, rules, trace_dump
+from kubesim.cli.sweep_commands import merge, sweep
 from kubesim.cli.twin_commands import calibrate, twin
 from kubesim.cli.validate_command import validate
-from kubesim.errors import InputError, Interrupted
+from kubesim.errors import InputError
 
 app = typer.Typer(
     name="kubesim",
@@ -38,7 +39,6 @@ SetOption = Annotated[
         help="change a field of the scenario, as `proxy=nftables` or `cluster.services=1000`; may be repeated",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of a table for people")]
 
 
 @app.command()
@@ -50,11 +50,12 @@ def run(
         bool,
         typer.Option("--packets", help="with --out: write a row per packet and visit, and per packet and hop, too"),
     ] = False,
+    csv: CsvOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate a scenario and print its latency, throughput, losses and costs.
 
-    With `--out DIR` the tables of transactions, operations and stations are written as Parquet and CSV, and two
+    With `--out DIR` the tables of transactions, operations and stations are written as Parquet, and two
     figures: how latency is spread, and where the CPU time goes.
     """
     from kubesim.cli import show  # noqa: PLC0415 - heavy imports wait until a command needs them
@@ -66,10 +67,10 @@ def run(
     if out is not None:
         from kubesim.report import draw_directory  # noqa: PLC0415
 
-        save_result(result, out, with_packets=packets)
+        save_result(result, out, with_packets=packets, with_csv=csv)
         draw_directory(out, show.notice)
     if as_json:
-        _print_json({"summary": summary_as_json(result), "refusals": result.planned.refusals, **result.provenance})
+        print_json({"summary": summary_as_json(result), "refusals": result.planned.refusals, **result.provenance})
     else:
         show.notices(result.notices)
         show.run(result)
@@ -191,7 +192,7 @@ def trace(
     if picture is not None:
         draw_trace(found, picture, kinds or ("first",))
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
         return
     show.notices(found.notices)
     if as_text:
@@ -202,44 +203,8 @@ def trace(
         show.written(picture)
 
 
-@app.command()
-def sweep(
-    experiment: Annotated[
-        Path, typer.Argument(metavar="EXPERIMENT.yaml", help="the experiment file", show_default=False)
-    ],
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="write results there; `results/NAME` if not given")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="processes; one per core if not given")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Run an experiment: every combination of its factors' levels, in parallel; then print its table and draw figures.
-
-    Results are the same whatever the number of workers. Ctrl-C keeps what is finished.
-    """
-    from kubesim.cli import show  # noqa: PLC0415
-    from kubesim.experiment import load_experiment  # noqa: PLC0415
-    from kubesim.experiment import sweep as run_sweep  # noqa: PLC0415
-    from kubesim.report import draw_directory  # noqa: PLC0415
-
-    description, runs = load_experiment(experiment)
-    directory = out or Path("results") / description.name
-    with show.progress(len(runs), description.name) as advance:
-        outcome = run_sweep(description, runs, directory, workers, advance)
-    figures = draw_directory(directory, show.notice) if outcome.finished else []
-    if as_json:
-        _print_json(
-            {
-                "directory": str(directory),
-                "finished": outcome.finished,
-                "planned": outcome.planned,
-                "figures": [str(figure) for figure in figures],
-            }
-        )
-    else:
-        show.sweep(description, directory, outcome)
-    if outcome.is_interrupted:
-        raise Interrupted(f"{outcome.finished} of {outcome.planned} runs are finished and kept in {directory}")
+app.command()(sweep)
+app.command()(merge)
 
 
 @app.command()
@@ -253,7 +218,7 @@ def plot(
 
     figures = draw_directory(directory, show.notice)
     if as_json:
-        _print_json({"figures": [str(figure) for figure in figures]})
+        print_json({"figures": [str(figure) for figure in figures]})
     else:
         for figure in figures:
             typer.echo(figure)
@@ -273,7 +238,7 @@ def costs(scenario: ScenarioFile, settings: SetOption = None, as_json: JsonOptio
     chosen = scenario_with(scenario, settings)
     found = evidence(chosen)
     if as_json:
-        _print_json({"cost_set": chosen.costs, "numbers": [one.to_dict() for one in found]})
+        print_json({"cost_set": chosen.costs, "numbers": [one.to_dict() for one in found]})
     else:
         show.costs(found, chosen.costs)
 
@@ -285,11 +250,7 @@ def schema(
     """Print the JSON Schema of scenario or experiment files, for editors that check and complete YAML."""
     from kubesim.cli.inputs import json_schema  # noqa: PLC0415
 
-    _print_json(json_schema(of))
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    print_json(json_schema(of))
 
 
 def _version(wanted: bool) -> None:

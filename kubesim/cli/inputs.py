@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.experiment.spec import Experiment, set_field
-from kubesim.files import parse_yaml, read_text
+from kubesim.files import parse_yaml
+from kubesim.scenario.includes import read_document
 from kubesim.scenario.spec import Scenario, scenario_from
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def scenario_with(path: Path, settings: Sequence[str] | None) -> Scenario:
     InputError
         If the file or a change makes no sense.
     """
-    document = parse_yaml(read_text(path), str(path))
+    document = read_document(path)
     if isinstance(document.data, dict):
         places = {_set(document.data, setting): f"--set {setting.partition('=')[0]}" for setting in settings or ()}
         document = replace(document, settings=places)

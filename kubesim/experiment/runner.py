@@ -1,26 +1,51 @@
-"""Runs the runs of an experiment, on as many cores as wanted, and keeps what is finished."""
+"""Runs the runs of an experiment, wherever wanted, and keeps what is finished."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
 
-import joblib
-
-from kubesim.errors import KubesimError
+from kubesim.errors import InputError, KubesimError
+from kubesim.experiment.environment import earlier_run_seconds, environment
+from kubesim.experiment.forecast import is_of
+from kubesim.experiment.frames import FinishedRun
+from kubesim.experiment.places import Place, Work
+from kubesim.experiment.precision import check_measures, replications_wanted, worst
+from kubesim.experiment.record import record_of
+from kubesim.experiment.spec import REPLICATION, levels_text
 from kubesim.experiment.store import Store
-from kubesim.scenario.simulation import run
-from kubesim.scenario.spec import Scenario
+from kubesim.scenario.provenance import run_id
+from kubesim.units import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from kubesim.experiment.spec import Experiment, PlannedRun
+    from kubesim.experiment.record import Record
+    from kubesim.experiment.shard import Shard
+    from kubesim.experiment.spec import Combination, Experiment
+    from kubesim.experiment.store import PlannedRuns
+    from kubesim.figure import Level
+
+Key = tuple[int, int]
+"""A combination and a replication."""
+
+
+class Progress(NamedTuple):
+    """How far a sweep is.
+
+    Parameters
+    ----------
+    finished, planned
+        Runs that are done, those that were there included, and that are to be, as far as is known.
+    reused
+        How many were there.
+    """
+
+    finished: int
+    planned: int
+    reused: int
 
 
 @dataclass(frozen=True)
@@ -31,37 +56,57 @@ class SweepOutcome:
     ----------
     directory
         Where its results are.
-    finished, planned
-        Runs that are done, and that were to be.
+    finished, planned, reused
+        Runs that are done, that were to be, and that were there already.
     is_interrupted
         Whether somebody stopped it.
+    shortfalls
+        Combinations that are not as precise as wanted, in words.
+    damaged
+        Files of runs that were there, but not as they were written; these were run again.
     """
 
     directory: Path
     finished: int
     planned: int
+    reused: int
     is_interrupted: bool
+    shortfalls: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 def sweep(
     experiment: Experiment,
-    runs: list[PlannedRun],
+    combinations: Sequence[Combination],
     directory: Path,
     workers: int | None = None,
-    on_finished: Callable[[int], None] = lambda _finished: None,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    *,
+    dask: str | None = None,
+    shard: Shard | None = None,
+    is_fresh: bool = False,
+    with_csv: bool = False,
 ) -> SweepOutcome:
-    """Run an experiment and write its tables.
+    """Run an experiment and write its tables; runs that are in the directory are not run again.
 
     Parameters
     ----------
-    experiment, runs
+    experiment, combinations
         As :func:`load_experiment` gives them.
     directory
         Where results go.
     workers
         Processes; one per core if not given. The results do not depend on it.
-    on_finished
-        Called with the number of finished runs: 0 before the first, then whenever there is one more.
+    on_progress
+        Called before the first run and whenever there is one more.
+    dask
+        Address of a Dask scheduler to run on, such as ``tcp://host:8786``; ``local`` for one of its own.
+    shard
+        Run this part only.
+    is_fresh
+        Run everything again.
+    with_csv
+        Write tables as CSV, too.
 
     Returns
     -------
@@ -73,61 +118,154 @@ def sweep(
     KubesimError
         If a run makes no sense, or results cannot be written; what was finished is kept.
     """
-    store = Store(directory, experiment, runs)
-    store.prepare()
-    finished = 0
-    on_finished(finished)
-    is_interrupted = False
-    outcomes = _outcomes(runs, min(workers or os.cpu_count() or 1, max(1, len(runs))))
-    try:
-        for number, outcome in outcomes:
-            if "error" in outcome:
-                raise KubesimError(f"run {number + 1} ({_levels(runs[number])}): {outcome['error']}")
-            store.keep(number, outcome)
-            finished += 1
-            on_finished(finished)
-    except KeyboardInterrupt:
-        is_interrupted = True
-    finally:
-        outcomes.close()
-        store.write_tables(is_complete=finished == len(runs))
-    return SweepOutcome(directory, finished, len(runs), is_interrupted)
+    store = Store(directory, experiment, [one.levels for one in combinations], shard, with_csv=with_csv)
+    sweeping = _Sweep(experiment, combinations, store, Place(workers, dask), shard, on_progress)
+    with store.opened(is_fresh=is_fresh):
+        return sweeping.run()
 
 
-def run_one(number: int, scenario_json: str) -> tuple[int, dict[str, Any]]:
-    """Run one scenario, in whichever process; what is kept of it, as plain values."""
-    try:
-        result = run(Scenario.model_validate_json(scenario_json))
-    except KubesimError as error:
-        return number, {"error": str(error)}
-    breakdown = result.breakdown
-    return number, {
-        "provenance": result.provenance,
-        "summary": {key: float(value) for key, value in result.summary.items()},
-        "breakdown": json.loads(breakdown.to_json(orient="records", double_precision=15)),
-        "refusals": result.planned.refusals,
-        "notices": list(result.notices),
-    }
+class _Sweep:
+    """One sweep while it runs."""
 
+    def __init__(
+        self,
+        experiment: Experiment,
+        combinations: Sequence[Combination],
+        store: Store,
+        place: Place,
+        shard: Shard | None,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._experiment = experiment
+        self._combinations = combinations
+        self._store = store
+        self._place = place
+        self._shard = shard
+        self._on_progress = on_progress
+        self._planned: PlannedRuns = {}
+        self._finished: dict[Key, Record] = {}
+        self._reused = 0
+        self._seconds = earlier_run_seconds(store.directory)
 
-def _outcomes(runs: list[PlannedRun], workers: int) -> Generator[tuple[int, dict[str, Any]]]:
-    """Outcomes in the order in which they come."""
-    work = [(one.number, one.scenario.model_dump_json(by_alias=True)) for one in runs]
-    if workers == 1:
-        yield from (run_one(*item) for item in work)
-        return
-    # A terminal sends Ctrl-C to all processes, but this one alone has to hear of it: it stops the others.
-    with joblib.parallel_config("loky", initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)):
-        parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
-        outcomes = parallel(joblib.delayed(run_one)(*item) for item in work)
-    try:
-        for outcome in outcomes:  # noqa: UP028 - "yield from" would close what is below where its warning is heard
-            yield outcome
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # runs that are cancelled are no news to whoever cancels them
+    def run(self) -> SweepOutcome:
+        """Do it all, and write down what there is however it ends."""
+        started = datetime.now(UTC)
+        is_interrupted = False
+        try:
+            self._run_rounds()
+        except KeyboardInterrupt:
+            is_interrupted = True
+        finally:
+            is_complete = bool(self._planned) and len(self._finished) == len(self._planned)
+            levels = [one.levels for one in self._combinations]
+            missed = shortfalls(self._experiment, levels, self._finished)
+            runs = finished_runs(levels, self._finished)
+            self._store.write_tables(runs, len(self._planned), missed, is_complete=is_complete)
+            known = {run_id: self._seconds[run_id] for run_id in self._planned.values() if run_id in self._seconds}
+            self._store.write_environment(environment(started, str(self._place), known))
+        finished, planned = len(self._finished), len(self._planned)
+        damaged = tuple(self._store.damaged)
+        return SweepOutcome(self._store.directory, finished, planned, self._reused, is_interrupted, missed, damaged)
+
+    def _run_rounds(self) -> None:
+        """Run all replications that are wanted, and as many more as precision needs."""
+        wanted = {one.number: self._experiment.first_replications() for one in self._combinations}
+        while True:
+            self._plan(wanted)
+            self._run_missing()
+            grown = self._grown(wanted)
+            if grown == wanted:
+                return
+            wanted = grown
+
+    def _plan(self, wanted: dict[int, int]) -> None:
+        """Take in the runs of this part that are wanted; what is there is finished."""
+        shard = self._shard
+        for one in self._combinations:
+            for replication in range(wanted[one.number]):
+                key = (one.number, replication)
+                if key not in self._planned and (shard is None or is_of(shard, self._experiment, *key)):
+                    self._planned[key] = run_id(one.scenario(replication))
+        self._store.write_plan(self._planned)
+        for key, identity in self._planned.items():
+            record = None if key in self._finished else self._store.find(identity)
+            if record is not None:
+                self._finished[key] = record
+                self._reused += 1
+
+    def _run_missing(self) -> None:
+        work = [
+            Work(key, self._combinations[key[0]].scenario(key[1]).model_dump_json(by_alias=True))
+            for key in sorted(self._planned)
+            if key not in self._finished
+        ]
+        self._say()
+        outcomes = self._place.run(work)
+        try:
+            for done in outcomes:
+                if done.error is not None:
+                    raise KubesimError(f"{_run_text(self._combinations[done.key[0]], done.key[1])}: {done.error}")
+                record = record_of(done.outcome)
+                self._store.keep(record)
+                self._finished[done.key] = record
+                self._seconds[record.id] = done.seconds
+                self._say()
+        finally:
             outcomes.close()
 
+    def _grown(self, wanted: dict[int, int]) -> dict[int, int]:
+        """How many replications of each combination there are to be, now that it is known how far they are apart."""
+        precision = self._experiment.precision
+        if precision is None:
+            return wanted
+        measures = self._experiment.precise_measures()
+        known = {name: value for record in self._finished.values() for name, value in record.measures().items()}
+        problem = check_measures(precision.of, known) if known else None
+        if problem is not None:
+            raise InputError(f"{self._experiment.name}: precision.of: {problem}")
+        grown = dict(wanted)
+        for number, summaries in _summaries(self._finished).items():
+            found = worst(summaries, measures)
+            if found is not None:
+                grown[number] = max(wanted[number], replications_wanted(found[1], precision))
+        return grown
 
-def _levels(one: PlannedRun) -> str:
-    return ", ".join(f"{factor} = {level}" for factor, level in one.levels.items())
+    def _say(self) -> None:
+        self._on_progress(Progress(len(self._finished), len(self._planned), self._reused))
+
+
+def finished_runs(levels: Sequence[dict[str, Level]], finished: dict[Key, Record]) -> list[FinishedRun]:
+    """Finished runs in the order of the sweep, whose combinations have these levels."""
+    return [FinishedRun(*key, levels[key[0]], record) for key, record in sorted(finished.items())]
+
+
+def shortfalls(
+    experiment: Experiment, levels: Sequence[dict[str, Level]], finished: dict[Key, Record]
+) -> tuple[str, ...]:
+    """What is not as precise as wanted after all replications that there may be, in words."""
+    precision = experiment.precision
+    if precision is None:
+        return ()
+    said = []
+    for number, summaries in _summaries(finished).items():
+        found = worst(summaries, experiment.precise_measures())
+        if found is not None and found[1].relative_half_width > precision.within:
+            name, interval = found
+            said.append(
+                f"{levels_text(levels[number]) or 'the scenario'}: {name} is known within "
+                f"{interval.relative_half_width:.1%} after {counted(len(summaries), 'replication')}, not within "
+                f"{precision.within:.2%}"
+            )
+    return tuple(said)
+
+
+def _summaries(finished: dict[Key, Record]) -> dict[int, list[dict[str, float]]]:
+    """Measures of the replications of each combination."""
+    found: dict[int, list[dict[str, float]]] = {}
+    for (number, _), record in sorted(finished.items()):
+        found.setdefault(number, []).append(record.measures())
+    return found
+
+
+def _run_text(combination: Combination, replication: int) -> str:
+    return f"the run of {levels_text({**combination.levels, REPLICATION: replication})}"

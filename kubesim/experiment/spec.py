@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from kubesim.errors import InputError, did_you_mean
+from kubesim.experiment.factors import Factors
+from kubesim.experiment.precision import LEAST_REPLICATIONS, WrittenPrecision
 from kubesim.figure import FigureSpec, Level, TableSpec, level_label
-from kubesim.files import YamlDocument, parse_yaml, read_text
+from kubesim.files import YamlDocument
+from kubesim.scenario.includes import read_document
 from kubesim.scenario.spec import Scenario, scenario_from
 from kubesim.validation import validate
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from kubesim.experiment.factors import Chosen
 
-
-def _list_of_grids(value: Any) -> Any:
-    return [value] if isinstance(value, dict) else value
-
-
-Grid = dict[str, Annotated[list[Any], Field(min_length=1)]]
+REPLICATION = "replication"
+"""The column of tables, and the field of a scenario, that tells repetitions apart."""
 
 
 class Experiment(BaseModel):
@@ -35,23 +34,36 @@ class Experiment(BaseModel):
     question: str = Field(default="", description="what it answers")
     expectation: str = Field(default="", description="what one expects to see, and why")
     scenario: dict[str, Any] = Field(description="the scenario, without the fields that are factors")
-    factors: Annotated[list[Grid], BeforeValidator(_list_of_grids, json_schema_input_type=Grid | list[Grid])] = Field(
-        description="levels by field of the scenario, such as cluster.services, all combined; of several grids, each"
+    factors: Factors = Field(
+        description="levels by field of the scenario, such as cluster.services, all combined; of several blocks, each"
     )
     replications: int = Field(
         default=1, ge=1, le=10_000, description="runs of each combination, with other random numbers"
+    )
+    precision: WrittenPrecision | None = Field(
+        default=None, description="run more replications until confidence intervals are so narrow, such as 2 %"
     )
     tables: list[TableSpec] = Field(default=[], description="tables to show when it is done")
     figures: list[FigureSpec] = Field(default=[], description="figures to draw")
 
     def factor_names(self) -> list[str]:
-        """The factors of all grids, in order."""
-        return list(dict.fromkeys(factor for grid in self.factors for factor in grid))
+        """The factors of all blocks, in order."""
+        return list(dict.fromkeys(factor for block in self.factors for factor in block.factor_names()))
+
+    def first_replications(self) -> int:
+        """How many replications of each combination are run whatever they say."""
+        return self.replications if self.precision is None else max(self.replications, LEAST_REPLICATIONS)
+
+    def precise_measures(self) -> list[str]:
+        """What its precision is about."""
+        shown = [figure.y for figure in self.figures if figure.y] + [table.value for table in self.tables]
+        asked = [] if self.precision is None else self.precision.of
+        return asked or list(dict.fromkeys(shown)) or ["latency_mean_ns"]
 
 
 @dataclass(frozen=True)
-class PlannedRun:
-    """One run of a sweep.
+class Combination:
+    """One setting of all factors.
 
     Parameters
     ----------
@@ -59,17 +71,26 @@ class PlannedRun:
         Its place in the sweep, from 0.
     levels
         Level of each factor, as it is written in tables.
-    scenario
-        What is run.
+    first
+        The scenario of its first replication.
     """
 
     number: int
     levels: dict[str, Level]
-    scenario: Scenario
+    first: Scenario
+
+    def scenario(self, replication: int) -> Scenario:
+        """What one of its replications runs."""
+        return self.first.model_copy(update={REPLICATION: replication})
 
 
-def load_experiment(path: Path) -> tuple[Experiment, list[PlannedRun]]:
-    """Read an experiment file and work out its runs; paths in its scenario are relative to its directory.
+def levels_text(levels: dict[str, Level]) -> str:
+    """Levels of factors for people."""
+    return ", ".join(f"{factor} = {level}" for factor, level in levels.items())
+
+
+def load_experiment(path: Path) -> tuple[Experiment, list[Combination]]:
+    """Read an experiment file and work out what it runs; paths in its scenario are relative to its directory.
 
     Parameters
     ----------
@@ -79,75 +100,94 @@ def load_experiment(path: Path) -> tuple[Experiment, list[PlannedRun]]:
     Raises
     ------
     InputError
-        If it cannot be read or makes no sense, or one of its runs does not.
+        If it cannot be read or makes no sense, or one of its combinations does not.
     """
-    document = parse_yaml(read_text(path), str(path))
+    document = read_document(path, section="scenario")
     experiment = validate(Experiment, document)
-    runs = plan_runs(experiment, document, path.parent)
+    return experiment, _plan(experiment, document, path.parent)
+
+
+def plan_experiment(experiment: Experiment, base: Path = Path()) -> list[Combination]:
+    """What an experiment made in Python runs.
+
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    base
+        Where relative paths in its scenario start.
+
+    Raises
+    ------
+    InputError
+        If one of its combinations makes no sense.
+    """
+    return _plan(experiment, YamlDocument(experiment.name, experiment.model_dump(by_alias=True), None), base)
+
+
+def _plan(experiment: Experiment, document: YamlDocument, base: Path) -> list[Combination]:
+    combinations = _combinations(experiment, document, base)
+    if not combinations:
+        raise document.error(("factors",), "every combination is excluded")
     shown: list[tuple[str, int, FigureSpec | TableSpec]] = []
     shown += [("figures", number, figure) for number, figure in enumerate(experiment.figures)]
     shown += [("tables", number, table) for number, table in enumerate(experiment.tables)]
     for field, number, spec in shown:
-        problem = _nothing_to_show(spec, runs)
+        problem = _nothing_to_show(spec, combinations)
         if problem is not None:
             raise document.error((field, number), problem)
-    return experiment, runs
+    return combinations
 
 
-def _nothing_to_show(spec: FigureSpec | TableSpec, runs: list[PlannedRun]) -> str | None:
+def _nothing_to_show(spec: FigureSpec | TableSpec, combinations: list[Combination]) -> str | None:
     """Why a figure or table would have nothing to show even if all runs were finished, None if it would."""
-    factors = {factor for run in runs for factor in run.levels}
+    factors = {REPLICATION, *(factor for one in combinations for factor in one.levels)}
     for factor in spec.factors():
         if factor not in factors:
             return f"{factor!r} is not a factor: {did_you_mean(factor, factors)}"
-    shown = [run.levels for run in runs if all(run.levels[name] == level for name, level in spec.where.items())]
+    where = {name: level for name, level in spec.where.items() if name != REPLICATION}
+    shown = [one.levels for one in combinations if all(one.levels[name] == level for name, level in where.items())]
     if not shown:
         return "no run has the levels in its where"
     if not isinstance(spec, FigureSpec):
         return None
     if spec.relative_to is not None and all(levels[str(spec.by)] != spec.relative_to for levels in shown):
         return f"relative_to: no run has the level {spec.relative_to!r} of {spec.by}"
-    if spec.kind == "lines" and any(isinstance(levels[spec.x], str) for levels in shown):
+    if spec.kind == "lines" and spec.x != REPLICATION and any(isinstance(levels[spec.x], str) for levels in shown):
         return f"the levels of {spec.x} are no numbers to draw lines along: kind: bars can show them"
     return None
 
 
-def plan_runs(experiment: Experiment, document: YamlDocument, base: Path) -> list[PlannedRun]:
-    """Every combination of levels, grid by grid and each once, with its scenario.
-
-    Raises
-    ------
-    InputError
-        If a factor is no field of the scenario, or a combination makes no sense.
-    """
+def _combinations(experiment: Experiment, document: YamlDocument, base: Path) -> list[Combination]:
+    """Every combination of levels, block by block and each once."""
     factors = experiment.factor_names()
+    if REPLICATION in factors:
+        raise document.error(("factors",), "replication is no factor: give replications, their number")
     seen: set[str] = set()
-    runs: list[PlannedRun] = []
-    for grid in experiment.factors:
-        for combination in itertools.product(*grid.values()):
-            chosen = dict(zip(grid, combination, strict=True))
-            for replication in range(experiment.replications):
-                scenario = _scenario(experiment, chosen, replication, document.place, base)
-                key = scenario.model_dump_json()
-                if key not in seen:
-                    seen.add(key)
-                    levels = {factor: _level(scenario, factor, chosen) for factor in factors}
-                    runs.append(PlannedRun(len(runs), {**levels, "replication": replication}, scenario))
-    return runs
+    found: list[Combination] = []
+    for block in experiment.factors:
+        for chosen in block.combinations():
+            scenario = _scenario(experiment, chosen, document, base)
+            key = scenario.model_dump_json()
+            if key not in seen:
+                seen.add(key)
+                levels = {factor: _level(scenario, factor, chosen) for factor in factors}
+                found.append(Combination(len(found), levels, scenario))
+    return found
 
 
-def _scenario(experiment: Experiment, chosen: dict[str, Any], replication: int, place: str, base: Path) -> Scenario:
-    """The scenario of one combination."""
+def _scenario(experiment: Experiment, chosen: Chosen, document: YamlDocument, base: Path) -> Scenario:
+    """The scenario of one combination; a factor inside another one, such as a plugin's setting, is set after it."""
     data = copy.deepcopy(experiment.scenario)
-    for factor, value in chosen.items():
-        set_field(data, factor, value)
-    data["replication"] = replication
+    for factor in sorted(chosen, key=lambda name: name.count(".")):
+        set_field(data, factor, chosen[factor])
     data.setdefault("name", experiment.name)
     levels = ", ".join(f"{factor} = {level_label(value)}" for factor, value in chosen.items())
-    return scenario_from(YamlDocument(f"{place} (with {levels})" if levels else place, data, None), base)
+    place = f"{document.place} (with {levels})" if levels else document.place
+    return scenario_from(YamlDocument(place, data, None), base)
 
 
-def _level(scenario: Scenario, factor: str, chosen: dict[str, Any]) -> Level:
+def _level(scenario: Scenario, factor: str, chosen: Chosen) -> Level:
     """The level of a factor as it is written in tables; None where the scenario has no such field."""
     if factor in chosen:
         return level_label(chosen[factor])

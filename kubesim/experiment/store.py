@@ -1,124 +1,229 @@
-"""The directory of a sweep: each finished run, the tables made of them, and a manifest that says what they are.
+"""The directory of a sweep.
 
-``runs/NNNN.json``
-    One file per finished run.
-``runs.parquet``, ``runs.csv``
-    One row per run: levels of the factors, measures, version, seed, cost set and scenario.
-``breakdown.parquet``, ``breakdown.csv``
-    One row per run and operation.
+``runs/ID.json``
+    One file per finished run, named by what made it: whatever is there need not be run again.
+``runs.parquet``, ``estimates.parquet``, ``breakdown.parquet``
+    One row per run, per combination and measure, and per run and operation; CSV beside them if wanted.
+``plan.json``
+    Which runs there are to be: combination, replication and ID of each.
 ``manifest.json``
     The experiment and everything that made it; figures are drawn from it and the tables.
+``environment.json``
+    Machine, packages and times: the one file that is not the same everywhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 from importlib import metadata
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from kubesim.files import MANIFEST, prepare_directory, write_text
+from kubesim.errors import InputError, OutputError
+from kubesim.experiment.frames import FinishedRun, frames_of
+from kubesim.experiment.record import Record, read_record, write_record
+from kubesim.experiment.spec import Experiment
+from kubesim.files import MANIFEST, prepare_directory, read_text, write_text
+from kubesim.scenario.provenance import code_sha256
 from kubesim.tables import write_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from kubesim.experiment.spec import Experiment, PlannedRun
+    from kubesim.experiment.shard import Shard
+    from kubesim.figure import Level
+
+PLAN, ENVIRONMENT, RUNS = "plan.json", "environment.json", "runs"
+_RECORD = re.compile(r"^[0-9a-f]{20}\.json$")
+
+PlannedRuns = dict[tuple[int, int], str]
+"""The ID of each run by its combination and replication."""
 
 
 class Store:
-    """Writes one sweep.
+    """Writes one sweep, and reads back what is there of it.
 
     Parameters
     ----------
     directory
         Where.
-    experiment, runs
+    experiment
         What is run.
+    levels
+        Level of each factor, by combination.
+    shard
+        Which part of it, if not all.
+    with_csv
+        Write tables as CSV, too.
     """
 
-    def __init__(self, directory: Path, experiment: Experiment, runs: list[PlannedRun]) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        experiment: Experiment,
+        levels: Sequence[dict[str, Level]],
+        shard: Shard | None = None,
+        *,
+        with_csv: bool = False,
+    ) -> None:
+        self.directory = directory
         self._experiment = experiment
-        self._runs = runs
-        self._outcomes: dict[int, dict[str, Any]] = {}
+        self._levels = levels
+        self.damaged: list[str] = []
+        self._shard = shard
+        self._with_csv = with_csv
 
-    def prepare(self) -> None:
-        """Make the directory, and clear away what an earlier sweep left in it.
+    @contextlib.contextmanager
+    def opened(self, *, is_fresh: bool = False) -> Iterator[None]:
+        """Make the directory fit to be written, for this process alone.
+
+        Parameters
+        ----------
+        is_fresh
+            Forget the runs that are there.
 
         Raises
         ------
         OutputError
-            If it cannot be written, or holds something that is not a sweep's.
+            If it cannot be written, holds something else, or somebody else writes it just now.
         """
-        prepare_directory(self._directory)
-        self._write_manifest(is_complete=False)
-
-    def keep(self, number: int, outcome: dict[str, Any]) -> None:
-        """Keep a finished run."""
-        one = self._runs[number]
-        summary = {name: value if isfinite(value) else None for name, value in outcome["summary"].items()}
-        record = {"number": number, "levels": one.levels, **outcome, "summary": summary}
-        width = len(str(len(self._runs)))
-        path = self._directory / "runs" / f"{number:0{width}}.json"
-        write_text(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
-        self._outcomes[number] = outcome
-
-    def write_tables(self, *, is_complete: bool) -> None:
-        """Write the tables of what is finished, in the order of the sweep."""
-        if not self._outcomes:
-            return
-        runs, operations = [], []
-        for number in sorted(self._outcomes):
-            outcome = self._outcomes[number]
-            levels = self._runs[number].levels
-            origin = outcome["provenance"]
-            runs.append(
-                {
-                    "run": number,
-                    **levels,
-                    **outcome["summary"],
-                    "kubesim_version": origin["kubesim_version"],
-                    "seed": int(origin["seed"]),
-                    "cost_set": origin["cost_set"],
-                    "scenario_sha256": origin["scenario_sha256"],
-                }
+        earlier = self._name_of_what_is_there()
+        if earlier not in (None, self._experiment.name) and not is_fresh:
+            raise OutputError(
+                f"{self.directory} holds the results of the experiment {earlier!r}: give another directory, or --fresh "
+                "to replace them"
             )
-            operations += [{"run": number, **levels, **row} for row in outcome["breakdown"]]
-        provenance = {"experiment": self._experiment.model_dump_json(), "kubesim_version": metadata.version("kubesim")}
-        for name, rows in (("runs", runs), ("breakdown", operations)):
-            write_table(self._directory / name, _typed(pd.DataFrame(rows)), provenance)
-        self._write_manifest(is_complete=is_complete)
+        with _locked(self.directory):
+            prepare_directory(self.directory, "sweep", keep=(RUNS,))
+            if is_fresh:
+                self._forget()
+            yield
 
-    def _write_manifest(self, *, is_complete: bool) -> None:
+    def find(self, run_id: str) -> Record | None:
+        """What is kept of a run, None if there is nothing, or it is damaged."""
+        path = self._path(run_id)
+        if not path.exists():
+            return None
+        try:
+            return read_record(path)
+        except InputError:
+            self.damaged.append(path.name)
+            return None
+
+    def keep(self, record: Record) -> None:
+        """Keep a finished run."""
+        write_record(record, self._path(record.id))
+
+    def write_plan(self, planned: PlannedRuns) -> None:
+        """Say which runs there are to be, before there are tables."""
+        runs = [[combination, replication, run_id] for (combination, replication), run_id in sorted(planned.items())]
+        plan = {"combinations": list(self._levels), "runs": runs}
+        write_text(self.directory / PLAN, json.dumps(plan, allow_nan=False) + "\n")
+        self._write_manifest((), len(planned), (), is_complete=False)
+
+    def write_tables(
+        self, finished: Sequence[FinishedRun], planned: int, shortfalls: Sequence[str], *, is_complete: bool
+    ) -> None:
+        """Write the tables of what is finished, in the order of the sweep, and say what is missing."""
+        experiment = self._experiment.model_dump_json(by_alias=True)
+        provenance = {"experiment": experiment, "kubesim_version": metadata.version("kubesim")}
+        if finished:
+            for name, frame in frames_of(finished).items():
+                write_table(self.directory / name, frame, provenance, with_csv=self._with_csv)
+        self._write_manifest(finished, planned, shortfalls, is_complete=is_complete)
+
+    def write_environment(self, environment: dict[str, Any]) -> None:
+        """Say where and when it was run."""
+        write_text(self.directory / ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
+
+    def _write_manifest(
+        self, finished: Sequence[FinishedRun], planned: int, shortfalls: Sequence[str], *, is_complete: bool
+    ) -> None:
+        notices = {notice for one in finished for notice in one.record.notices}
         text = {
             "kind": "sweep",
             "kubesim_version": metadata.version("kubesim"),
+            "code_sha256": code_sha256(),
             "is_complete": is_complete,
-            "finished_runs": len(self._outcomes),
-            "planned_runs": len(self._runs),
-            "factors": _factors(self._runs),
-            "experiment": self._experiment.model_dump(mode="json"),
-            "notices": sorted({notice for outcome in self._outcomes.values() for notice in outcome["notices"]}),
+            "finished_runs": len(finished),
+            "planned_runs": planned,
+            "shard": None if self._shard is None else str(self._shard),
+            "seeds": sorted({int(one.record.provenance["seed"]) for one in finished}),
+            "cost_sets": sorted({one.record.provenance["cost_set"] for one in finished}),
+            "factors": _factors(self._levels, finished),
+            "experiment": self._experiment.model_dump(mode="json", by_alias=True),
+            "notices": [*sorted(notices), *shortfalls],
         }
-        write_text(self._directory / MANIFEST, json.dumps(text, indent=1) + "\n")
+        write_text(self.directory / MANIFEST, json.dumps(text, indent=1) + "\n")
+
+    def _path(self, run_id: str) -> Path:
+        return self.directory / RUNS / f"{run_id}.json"
+
+    def _forget(self) -> None:
+        """Remove the records of runs, and nothing else."""
+        folder = self.directory / RUNS
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if _RECORD.match(file.name):
+                file.unlink(missing_ok=True)
+
+    def _name_of_what_is_there(self) -> str | None:
+        """The name of the experiment whose results a directory holds; None if that cannot be told."""
+        try:
+            manifest = json.loads((self.directory / MANIFEST).read_text(encoding="utf-8"))
+            return str(manifest["experiment"]["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
-def _factors(runs: list[PlannedRun]) -> dict[str, list[Any]]:
-    """Levels of each factor, in the order in which they come."""
+def read_experiment(directory: Path) -> Experiment:
+    """The experiment whose results are in a directory.
+
+    Raises
+    ------
+    InputError
+        If there is none, or its manifest is damaged.
+    """
+    try:
+        manifest = json.loads(read_text(directory / MANIFEST))
+        return Experiment.model_validate(manifest["experiment"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{directory / MANIFEST} is damaged, or of another version, or not of a sweep") from None
+
+
+def _factors(levels: Sequence[dict[str, Level]], finished: Sequence[FinishedRun]) -> dict[str, list[Any]]:
+    """Levels of each factor, in the order in which they come, and the replications that are finished."""
     found: dict[str, dict[Any, None]] = {}
-    for one in runs:
-        for factor, level in one.levels.items():
+    for one in levels:
+        for factor, level in one.items():
             found.setdefault(factor, {})[level] = None
-    return {factor: list(levels) for factor, levels in found.items()}
+    replications = sorted({one.replication for one in finished})
+    return {**{factor: list(levels) for factor, levels in found.items()}, "replication": replications}
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of one type each: a factor whose levels are of several becomes text, but for those that are missing."""
-    for column in frame.columns:
-        levels = frame[column].dropna()
-        if frame[column].dtype == object and levels.map(type).nunique() > 1:
-            frame[column] = levels.map(str).reindex(frame.index)
-    return frame
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other sweeps out of a directory; the kernel lets go of it whatever becomes of this process."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on every system
+    except ImportError:
+        yield
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"cannot write to {directory}: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise OutputError(f"another sweep is writing to {directory}: wait for it, or give another directory") from None
+    except OSError:
+        pass  # a file system without locks: then it is up to whoever starts two
+    try:
+        yield
+    finally:
+        os.close(handle)

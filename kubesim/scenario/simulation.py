@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
-import json
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubesim.cluster import PlannedPod, build_cluster
 from kubesim.cni import cni_class
-from kubesim.cost import Kind, Number, Operation, is_file_name, load_cost_set
+from kubesim.cost import Kind, Number, Operation, load_cost_set
 from kubesim.engine import ENGINES
 from kubesim.errors import InputError
-from kubesim.files import read_text
 from kubesim.kernel.nic import Nic, Offloads
 from kubesim.proxy import proxy_class
 from kubesim.scenario.conntrack_tables import ConntrackLimits, table_size
@@ -23,6 +18,7 @@ from kubesim.scenario.deployment import Deployment
 from kubesim.scenario.flow_classes import classify
 from kubesim.scenario.megaflows import draw_cached
 from kubesim.scenario.planning import make_plan, notice_of_refusal
+from kubesim.scenario.provenance import provenance
 from kubesim.scenario.result import Result
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations
@@ -137,29 +133,6 @@ def costs_of(scenario: Scenario) -> CostSet:
     except InputError as error:
         raise InputError(f"costs: {error}") from None
     return found.with_operations(_hardware_prices(scenario.hardware))
-
-
-def provenance(scenario: Scenario) -> dict[str, str]:
-    """What every file made of a run says about itself: the same wherever its input files lie."""
-    data = scenario.model_dump(mode="json", by_alias=True)
-    data["cluster"]["manifests"] = [_content_name(path) for path in scenario.cluster.manifests]
-    if is_file_name(scenario.costs):
-        data["costs"] = _content_name(Path(scenario.costs))
-    text = json.dumps(data, sort_keys=True)
-    return {
-        "kubesim_version": metadata.version("kubesim"),
-        "scenario": text,
-        "scenario_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "seed": str(scenario.seed),
-        "replication": str(scenario.replication),
-        "cost_set": data["costs"],
-    }
-
-
-def _content_name(path: Path) -> str:
-    """A file by its name and what is in it."""
-    digest = hashlib.sha256(read_text(path).encode()).hexdigest()
-    return f"{path.name} (sha256 {digest})"
 
 
 @contextlib.contextmanager

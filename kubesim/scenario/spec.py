@@ -14,9 +14,10 @@ from kubesim.cni import cni_class, cni_names
 from kubesim.cost import DEFAULT_COST_SET, is_file_name
 from kubesim.engine import ENGINES
 from kubesim.errors import did_you_mean
-from kubesim.files import YamlDocument, parse_yaml, read_text
+from kubesim.files import YamlDocument
 from kubesim.proxy import proxy_class, proxy_names
 from kubesim.scenario.conntrack_tables import ConntrackSpec
+from kubesim.scenario.includes import read_document
 from kubesim.scenario.rule_updates import UpdateSpec
 from kubesim.validation import validate
 from kubesim.workload import Workload, workload_class, workload_names
@@ -145,7 +146,7 @@ def load_scenario(path: Path) -> Scenario:
     InputError
         If it cannot be read or makes no sense; the message has file, line, field and what is known.
     """
-    return scenario_from(parse_yaml(read_text(path), str(path)), path.parent)
+    return scenario_from(read_document(path), path.parent)
 
 
 def scenario_from(document: YamlDocument, base: Path) -> Scenario:

@@ -1,13 +1,13 @@
 """The directory of a single run.
 
-``transactions.parquet``, ``transactions.csv``
+``transactions.parquet``
     One row per transaction.
 ``breakdown.*``, ``utilisation.*``
     Where the time goes, by operation and by station.
 ``conntrack.*``
     How full nodes' conntrack tables were, where the scenario limits them.
 ``packets.*``, ``hops.*``
-    One row per packet and visit, or hop, where asked for.
+    One row per packet and visit, or hop, where asked for. CSV beside each table where asked for.
 ``summary.json``, ``scenario.json``, ``manifest.json``
     Measures, the scenario with all defaults, and what made it all.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kubesim.scenario.result import Result
 
 
-def save_result(result: Result, directory: Path, *, with_packets: bool = False) -> None:
+def save_result(result: Result, directory: Path, *, with_packets: bool = False, with_csv: bool = False) -> None:
     """Write a result's tables and its manifest.
 
     Parameters
@@ -40,13 +40,15 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False) 
         Where; made if it is not there.
     with_packets
         Write the tables of packets and hops too, which are large.
+    with_csv
+        Write tables as CSV, too.
 
     Raises
     ------
     OutputError
         If the directory cannot be written, or holds something else.
     """
-    prepare_directory(directory)
+    prepare_directory(directory, "run")
     tables = {
         "transactions": result.transactions,
         "breakdown": result.breakdown,
@@ -57,7 +59,7 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False) 
     if with_packets:
         tables |= {"packets": result.packets(), "hops": result.hops()}
     for name, frame in tables.items():
-        write_table(directory / name, _with_origin(frame, result), result.provenance)
+        write_table(directory / name, _with_origin(frame, result), result.provenance, with_csv=with_csv)
     write_text(directory / "summary.json", _json({**summary_as_json(result), **result.provenance}))
     write_text(directory / "scenario.json", _json(json.loads(result.provenance["scenario"])))
     manifest = {

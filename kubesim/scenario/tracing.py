@@ -13,7 +13,8 @@ from kubesim.kernel import socket
 from kubesim.kernel.loopback import LOCALHOST
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.watch import Watch
-from kubesim.scenario.simulation import costs_of, deploy, provenance
+from kubesim.scenario.provenance import provenance
+from kubesim.scenario.simulation import costs_of, deploy
 from kubesim.scenario.stops import stops_of
 from kubesim.scenario.telling import told
 from kubesim.scenario.visits import PricedHop, Role, priced

@@ -33,7 +33,7 @@ def save_validation(validation: Validation, directory: Path) -> None:
         If the directory cannot be written, or holds something else.
     """
     provenance = {"kubesim_version": metadata.version("kubesim"), "cost_set": validation.cost_set}
-    prepare_directory(directory)
+    prepare_directory(directory, "validation")
     rows = [{**one.to_dict(), **provenance} for one in validation.comparisons]
     write_table(directory / "targets", pd.DataFrame(rows), provenance)
     write_text(directory / "validation.json", json.dumps(validation.to_dict(), indent=2, allow_nan=False) + "\n")

@@ -16,7 +16,7 @@ from kubesim.cost import DEFAULT_COST_SET, Number
 from kubesim.errors import InputError
 from kubesim.proxy import proxy_names
 from kubesim.scenario import Scenario, load_scenario
-from kubesim.scenario.simulation import provenance
+from kubesim.scenario.provenance import provenance
 from kubesim.workload import workload_class, workload_names
 
 GOOD = """\

@@ -1,0 +1,193 @@
+"""Factors and their levels: which combinations an experiment runs.
+
+A block combines all levels of its factors (a full grid), and with them what stands under ``zip`` (levels side by side),
+``list`` (combinations as they are) and ``latin_hypercube`` (samples that fill a space evenly). Levels that make sense
+only beside others have a ``where``; combinations that make no sense are excluded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_SIGNIFICANT_DIGITS = 6
+
+Chosen = dict[str, Any]
+"""A level of each factor, as it is set in the scenario."""
+
+Levels = Annotated[list[Any], Field(min_length=1)]
+
+
+class ConditionalLevels(BaseModel):
+    """Levels of a factor that is varied only beside some levels of others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    levels: Levels = Field(description="the levels")
+    where: dict[str, Any] = Field(
+        min_length=1, description="a level, or a list of levels, of each factor that it depends on"
+    )
+
+
+class Range(BaseModel):
+    """Where a latin hypercube draws a factor's levels from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    from_: float = Field(alias="from", description="the lowest")
+    to: float = Field(description="the highest")
+    scale: Literal["linear", "log"] = Field(default="linear", description="what is filled evenly")
+    is_whole: bool | None = Field(
+        default=None, description="whole numbers; by default where both ends are written as such"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_whole_ends(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("is_whole") is None:
+            ends = [data.get("from", data.get("from_")), data.get("to")]
+            return {**data, "is_whole": all(isinstance(end, int) for end in ends)}
+        return data
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Range:
+        if self.from_ >= self.to:
+            raise ValueError(f"from {self.from_:g} has to be less than to {self.to:g}")
+        if self.scale == "log" and self.from_ <= 0:
+            raise ValueError(f"a logarithmic scale has no {self.from_:g}: from has to be more than 0")
+        return self
+
+    def level(self, share: float) -> float | int:
+        """The level at some share of the way, in [0, 1)."""
+        if self.scale == "log":
+            value = math.exp(math.log(self.from_) + share * math.log(self.to / self.from_))
+        else:
+            value = self.from_ + share * (self.to - self.from_)
+        return round(value) if self.is_whole else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+
+
+class LatinHypercube(BaseModel):
+    """Samples of which each factor's levels are spread evenly (McKay, Beckman & Conover, Technometrics 21, 1979)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    samples: int = Field(ge=1, le=1_000_000, description="how many combinations")
+    seed: int = Field(default=1, ge=0, description="of what is drawn")
+    factors: dict[str, Range | Levels] = Field(min_length=1, description="a range, or a list of levels, of each factor")
+
+    def combinations(self) -> list[Chosen]:
+        """The samples."""
+        from scipy.stats import qmc  # noqa: PLC0415 - takes a while, and few need it
+
+        sampler = qmc.LatinHypercube(len(self.factors), rng=np.random.default_rng(self.seed))
+        return [
+            {name: _sampled(space, share) for (name, space), share in zip(self.factors.items(), row, strict=True)}
+            for row in sampler.random(self.samples).tolist()
+        ]
+
+
+def _sampled(space: Range | list[Any], share: float) -> Any:
+    return space.level(share) if isinstance(space, Range) else space[int(share * len(space))]
+
+
+class Block(BaseModel):
+    """Factors that are combined with each other: its other fields are a full grid, all levels with all others."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    __pydantic_extra__: dict[str, Levels | ConditionalLevels] = Field(init=False)
+
+    zip_: dict[str, Levels] = Field(default={}, alias="zip", description="levels side by side: all first ones, …")
+    list_: list[Annotated[dict[str, Any], Field(min_length=1)]] = Field(
+        default=[], alias="list", description="combinations as they stand"
+    )
+    latin_hypercube: LatinHypercube | None = Field(default=None, description="samples that fill a space evenly")
+    exclude: list[Annotated[dict[str, Any], Field(min_length=1)]] = Field(
+        default=[],
+        description="a level, or a list of levels, of some factors: what has them is left out",
+    )
+
+    @property
+    def grid(self) -> dict[str, list[Any] | ConditionalLevels]:
+        """Levels of the factors of the grid."""
+        return self.__pydantic_extra__
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Block:
+        lengths = {name: len(levels) for name, levels in self.zip_.items()}
+        if len(set(lengths.values())) > 1:
+            said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            raise ValueError(f"zip needs lists of one length: {said}")
+        parts = [set(part) for part in (self.grid, self.zip_, self._listed(), self._sampled())]
+        for one, other in itertools.combinations(parts, 2):
+            if one & other:
+                raise ValueError(f"{min(one & other)} is there twice")
+        for name, dependent in self._conditions():
+            if name not in set().union(*parts):
+                raise ValueError(f"{dependent} depends on {name}, which is no factor beside it")
+        return self
+
+    def _listed(self) -> list[str]:
+        return list(dict.fromkeys(name for one in self.list_ for name in one))
+
+    def _sampled(self) -> list[str]:
+        return [] if self.latin_hypercube is None else list(self.latin_hypercube.factors)
+
+    def _conditions(self) -> list[tuple[str, str]]:
+        """Factors that others depend on, each with what does."""
+        found = [
+            (name, factor)
+            for factor, levels in self.grid.items()
+            if isinstance(levels, ConditionalLevels)
+            for name in levels.where
+        ]
+        return found + [(name, "exclude") for one in self.exclude for name in one]
+
+    def factor_names(self) -> list[str]:
+        """Its factors, in order."""
+        return list(dict.fromkeys([*self.grid, *self.zip_, *self._listed(), *self._sampled()]))
+
+    def combinations(self) -> list[Chosen]:
+        """What it runs, in order."""
+        plain = {name: levels for name, levels in self.grid.items() if not isinstance(levels, ConditionalLevels)}
+        parts: list[list[Chosen]] = [[{name: level} for level in levels] for name, levels in plain.items()]
+        if self.zip_:
+            parts.append([dict(zip(self.zip_, row, strict=True)) for row in zip(*self.zip_.values(), strict=True)])
+        if self.list_:
+            parts.append(list(self.list_))
+        if self.latin_hypercube is not None:
+            parts.append(self.latin_hypercube.combinations())
+        found: list[Chosen] = [
+            {name: level for part in combination for name, level in part.items()}
+            for combination in itertools.product(*parts)
+        ]
+        for name, levels in self.grid.items():
+            if isinstance(levels, ConditionalLevels):
+                found = [added for one in found for added in _with_conditional(one, name, levels)]
+        return [one for one in found if not any(_has(one, excluded) for excluded in self.exclude)]
+
+
+def _with_conditional(one: Chosen, name: str, levels: ConditionalLevels) -> list[Chosen]:
+    return [{**one, name: level} for level in levels.levels] if _has(one, levels.where) else [one]
+
+
+def _has(one: Chosen, wanted: dict[str, Any]) -> bool:
+    """Whether a combination has one of the wanted levels of each factor; plugins go by their names, too."""
+    for name, levels in wanted.items():
+        chosen = one.get(name)
+        forms = [chosen, chosen.get("name", chosen.get("workload"))] if isinstance(chosen, dict) else [chosen]
+        accepted = levels if isinstance(levels, list) else [levels]
+        if not any(form == level and type(form) is type(level) for form in forms for level in accepted):
+            return False
+    return True
+
+
+def _blocks(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+Factors = Annotated[list[Block], BeforeValidator(_blocks, json_schema_input_type=Block | list[Block])]
+"""Blocks whose combinations are run, one block after the other; one may stand by itself."""

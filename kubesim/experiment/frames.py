@@ -1,0 +1,88 @@
+"""Tables of a sweep, made of what was kept of its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kubesim.experiment.spec import REPLICATION
+from kubesim.stats.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kubesim.experiment.record import Record
+    from kubesim.figure import Level
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One finished run and its place in the sweep.
+
+    Parameters
+    ----------
+    combination, replication
+        Which run it is, both from 0.
+    levels
+        Level of each factor, as it is written in tables.
+    record
+        What is kept of it.
+    """
+
+    combination: int
+    replication: int
+    levels: dict[str, Level]
+    record: Record
+
+
+def frames_of(runs: Sequence[FinishedRun]) -> dict[str, pd.DataFrame]:
+    """The tables of a sweep by name, its runs in order: ``runs``, ``estimates`` and ``breakdown``."""
+    measured, operations = [], []
+    for number, one in enumerate(runs):
+        origin = one.record.provenance
+        levels = {**one.levels, REPLICATION: one.replication}
+        measured.append(
+            {
+                "run": number,
+                **levels,
+                **one.record.measures(),
+                "kubesim_version": origin["kubesim_version"],
+                "seed": int(origin["seed"]),
+                "cost_set": origin["cost_set"],
+                "scenario_sha256": origin["scenario_sha256"],
+                "run_id": one.record.id,
+            }
+        )
+        operations += [{"run": number, **levels, **row} for row in one.record.breakdown]
+    frames = {
+        "runs": pd.DataFrame(measured),
+        "estimates": pd.DataFrame(_estimates(runs)),
+        "breakdown": pd.DataFrame(operations),
+    }
+    return {name: _typed(frame) for name, frame in frames.items()}
+
+
+def _estimates(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
+    """The mean of every measure over the replications of each combination, with its 95 % confidence interval."""
+    grouped: dict[int, list[FinishedRun]] = {}
+    for one in runs:
+        grouped.setdefault(one.combination, []).append(one)
+    rows = []
+    for members in grouped.values():
+        measures = [one.record.measures() for one in members]
+        for name in dict.fromkeys(name for one in measures for name in one):
+            interval = mean_interval([one.get(name, float("nan")) for one in measures])
+            ends = {"low": interval.low, "high": interval.high, "replications": interval.replications}
+            rows.append({**members[0].levels, "measure": name, "estimate": interval.estimate, **ends})
+    return rows
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of one type each: a factor whose levels are of several becomes text, but for those that are missing."""
+    for column in frame.columns:
+        levels = frame[column].dropna()
+        if frame[column].dtype == object and levels.map(type).nunique() > 1:
+            frame[column] = levels.map(str).reindex(frame.index)
+    return frame

@@ -1,0 +1,89 @@
+"""How precise an experiment is to be, and how many more replications that takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from kubesim.errors import did_you_mean
+from kubesim.stats.intervals import Interval, mean_interval
+
+LEAST_REPLICATIONS = 3
+"""Of fewer, an interval says next to nothing: Student's t of one degree of freedom is 12.7."""
+
+_GROWTH = 3
+"""Times as many replications as there are, at most, in one round: a first estimate of the spread may be far off."""
+
+
+def ratio(value: Any) -> Any:
+    """A ratio, or a text such as ``2 %``, as a ratio."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip()[:-1]) / 100
+        except ValueError:
+            return value
+    return value
+
+
+Ratio = Annotated[
+    float, BeforeValidator(ratio, json_schema_input_type=float | str), Field(gt=0, lt=1, allow_inf_nan=False)
+]
+
+
+class Precision(BaseModel):
+    """How narrow the 95 % confidence intervals are to be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    within: Ratio = Field(description="half of an interval's width, as a share of the estimate, such as 2 %")
+    of: list[str] = Field(
+        default=[], description="measures it is about; by default those that tables and figures show, or the latency"
+    )
+    replications_at_most: int = Field(default=100, ge=LEAST_REPLICATIONS, le=10_000, description="when to give up")
+
+
+def _bare(value: Any) -> Any:
+    return {"within": value} if isinstance(value, int | float | str) and not isinstance(value, bool) else value
+
+
+WrittenPrecision = Annotated[Precision, BeforeValidator(_bare, json_schema_input_type=Precision | float | str)]
+
+
+def worst(summaries: list[dict[str, float]], measures: list[str]) -> tuple[str, Interval] | None:
+    """The measure whose interval is the widest for its estimate, over the replications of one combination.
+
+    Measures that a combination does not have, or that are the same nothing in all replications, are left out; None if
+    none is left.
+    """
+    found: tuple[str, Interval] | None = None
+    for measure in measures:
+        interval = mean_interval([summary.get(measure, math.nan) for summary in summaries])
+        if math.isnan(interval.estimate):
+            continue
+        if found is None or interval.relative_half_width > found[1].relative_half_width:
+            found = measure, interval
+    return found
+
+
+def replications_wanted(interval: Interval, precision: Precision) -> int:
+    """How many replications there are to be, judging by the interval of those there are.
+
+    The half-width falls with the square root of their number (Law, Simulation Modeling and Analysis, 5th ed.,
+    § 9.4.1).
+    """
+    count, share = interval.replications, interval.relative_half_width / precision.within
+    if share <= 1 or count >= precision.replications_at_most:
+        return count
+    grown = count * min(share**2, _GROWTH) if np.isfinite(share) else count * _GROWTH
+    return min(max(count + 1, math.ceil(grown)), precision.replications_at_most)
+
+
+def check_measures(names: list[str], summary: dict[str, float]) -> str | None:
+    """What is wrong with the measures a precision is about, None if nothing is."""
+    for name in names:
+        if name not in summary:
+            return f"{name!r} is not measured: {did_you_mean(name, summary)}"
+    return None
