@@ -102,15 +102,39 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_directories_of_results_are_cleared_and_others_left_alone(tmp_path: Path) -> None:
     results = tmp_path / "deep" / "results"
-    prepare_directory(results)
+    prepare_directory(results, "sweep")
     write_text(results / MANIFEST, "{}")
     write_text(results / "figures" / "old.png", "")
     write_text(results / "notes.txt", "mine")
-    prepare_directory(results)
+    prepare_directory(results, "sweep")
     assert sorted(file.name for file in results.iterdir()) == [MANIFEST, "notes.txt"]
     foreign = tmp_path / "home"
     write_text(foreign / "letter.txt", "dear")
     with pytest.raises(OutputError, match="no results of kubesim"):
-        prepare_directory(foreign)
+        prepare_directory(foreign, "run")
     with pytest.raises(OutputError, match=r"Not a directory|File exists"):
-        prepare_directory(foreign / "letter.txt" / "x")
+        prepare_directory(foreign / "letter.txt" / "x", "run")
+
+
+def test_results_of_another_kind_are_left_alone(tmp_path: Path) -> None:
+    write_text(tmp_path / MANIFEST, '{"kind": "sweep"}')
+    write_text(tmp_path / "runs" / "1.json", "hours of work")
+    with pytest.raises(OutputError, match="holds the results of a sweep: give another directory for those of a run"):
+        prepare_directory(tmp_path, "run")
+    assert (tmp_path / "runs" / "1.json").exists()
+    prepare_directory(tmp_path, "sweep", keep=("runs",))
+    assert (tmp_path / "runs" / "1.json").exists()
+
+
+def test_what_was_only_begun_to_be_written_is_removed(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    halves = [results / ".kubesim-manifest-x.json", results / "runs" / ".kubesim-1-y.json"]
+    results.mkdir()
+    halves[0].write_text('{"kind"')
+    prepare_directory(results, "sweep", keep=("runs",))
+    assert not halves[0].exists(), "a sweep that was killed before its manifest was there is no foreign directory"
+    write_text(results / MANIFEST, '{"kind": "sweep"}')
+    halves[1].parent.mkdir()
+    halves[1].write_text("{")
+    prepare_directory(results, "sweep", keep=("runs",))
+    assert not halves[1].exists()

@@ -28,6 +28,10 @@ _DEATHS_IN_A_ROW = 3
 """Times that workers may die without anything getting done before it is given up."""
 
 
+_PATIENCE = "20s"
+"""How long a scheduler may take to answer."""
+
+
 class Work(NamedTuple):
     """A run to do: which one, and its scenario as JSON."""
 
@@ -163,7 +167,7 @@ def _client(address: str, workers: int | None) -> Iterator[Any]:
         else:
             target = address
         try:
-            client = Client(target, timeout="20s")
+            client = Client(target, timeout=_PATIENCE)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(f"--dask {address}: there is no Dask scheduler to be reached: {error}") from None
         yield stack.enter_context(client)

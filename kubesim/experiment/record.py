@@ -61,8 +61,8 @@ def write_record(record: Record, path: Path) -> None:
     OutputError
         If it cannot be written.
     """
-    content = record.model_dump(mode="json")
-    text = json.dumps({**content, "sha256": _digest(content)}, indent=1, sort_keys=True, allow_nan=False)
+    content = record.model_dump(mode="json")  # in its own order, which is that of tables' columns
+    text = json.dumps({**content, "sha256": _digest(content)}, indent=1, allow_nan=False)
     write_text(path, text + "\n")
 
 
@@ -78,7 +78,7 @@ def read_record(path: Path) -> Record:
         content = json.loads(read_text(path))
         digest = content.pop("sha256", None)
         record = Record.model_validate(content)
-    except (json.JSONDecodeError, AttributeError, ValidationError):
+    except (json.JSONDecodeError, AttributeError, TypeError, ValidationError):
         raise InputError(f"{path} is damaged, or no record of a run") from None
     if digest != _digest(content) or record.id != path.stem:
         raise InputError(f"{path} is damaged: it is not what was written")

@@ -150,13 +150,13 @@ class _Sweep:
     def run(self) -> SweepOutcome:
         """Do it all, and write down what there is however it ends."""
         started = datetime.now(UTC)
-        is_interrupted = False
+        is_interrupted = is_complete = False
         try:
             self._run_rounds()
+            is_complete = True
         except KeyboardInterrupt:
             is_interrupted = True
         finally:
-            is_complete = bool(self._planned) and len(self._finished) == len(self._planned)
             levels = [one.levels for one in self._combinations]
             missed = shortfalls(self._experiment, levels, self._finished)
             runs = finished_runs(levels, self._finished)

@@ -121,8 +121,8 @@ class Store:
         """Say which runs there are to be, before there are tables."""
         runs = [[combination, replication, run_id] for (combination, replication), run_id in sorted(planned.items())]
         plan = {"combinations": list(self._levels), "runs": runs}
+        self._write_manifest((), len(planned), (), is_complete=False)  # first: it makes the directory one of results
         write_text(self.directory / PLAN, json.dumps(plan, allow_nan=False) + "\n")
-        self._write_manifest((), len(planned), (), is_complete=False)
 
     def write_tables(
         self, finished: Sequence[FinishedRun], planned: int, shortfalls: Sequence[str], *, is_complete: bool

@@ -18,7 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from kubesim.cli import main
-from kubesim.experiment import runner
+from kubesim.experiment import places
 
 SCENARIO = """\
 name: small
@@ -108,7 +108,7 @@ def fail_last(*arguments: object) -> str:
 
 
 def test_run_prints_a_table_and_writes_a_directory(scenario: Path, tmp_path: Path) -> None:
-    text = succeed("run", scenario, "--out", tmp_path / "out", "--packets")
+    text = succeed("run", scenario, "--out", tmp_path / "out", "--packets", "--csv")
     for word in ("latency p99", "throughput", "first packet", "syscall_receive", "written to"):
         assert word in text
     files = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
@@ -140,9 +140,8 @@ def test_a_used_directory_holds_nothing_of_the_run_before(scenario: Path, experi
     succeed("run", scenario, "--out", tmp_path / "out")
     assert files() == fresh
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    succeed("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
-    assert not files() & {"transactions.csv", "utilisation.parquet", "summary.json", "figures/latency.png"}
-    succeed("run", scenario, "--out", tmp_path / "out")
+    message = fail_last("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    assert "holds the results of a run: give another directory for those of a sweep" in message
     assert files() == {*fresh, "notes.txt"}
 
 
@@ -370,11 +369,11 @@ def test_ctrl_c_during_a_sweep_shows_what_there_is(
         text += f"{field}: [{', '.join(entries)}]\n".replace("name: f,", "name: f-1,", 1)
     experiment.write_text(text)
 
-    def run_one(number: int, scenario: str) -> tuple[int, dict[str, Any]]:
-        return interrupt() if number == 2 else really_run_one(number, scenario)
+    def run_one(key: tuple[int, int], scenario: str) -> places.Done:
+        return interrupt() if key == (2, 0) else really_run_one(key, scenario)
 
-    really_run_one = runner.run_one
-    monkeypatch.setattr(runner, "run_one", run_one)
+    really_run_one = places.run_one
+    monkeypatch.setattr(places, "run_one", run_one)
     out = tmp_path / "out"
     done = kubesim("sweep", experiment, "--out", out, "--workers", 1)
     assert done.returncode == 130

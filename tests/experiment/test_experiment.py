@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from kubesim.errors import InputError, KubesimError, OutputError
-from kubesim.experiment import load_experiment, runner, sweep
+from kubesim.experiment import Progress, load_experiment, places, sweep
 from kubesim.report import draw_directory
 
 SMALL = """\
@@ -46,9 +45,11 @@ def experiment_file(tmp_path: Path, text: str = SMALL) -> Path:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """Every file of a directory."""
+    """Every file of a directory but the one that tells of machine and times."""
     return {
-        str(file.relative_to(directory)): file.read_bytes() for file in sorted(directory.rglob("*")) if file.is_file()
+        str(file.relative_to(directory)): file.read_bytes()
+        for file in sorted(directory.rglob("*"))
+        if file.is_file() and file.name != "environment.json"
     }
 
 
@@ -61,15 +62,18 @@ factors:
 - {proxy: [iptables], cluster.services: [20], cluster.endpoints: [2, 3]}
 """
     )
-    _, runs = load_experiment(experiment_file(tmp_path, text))
-    assert [one.number for one in runs] == list(range(10))
+    experiment, combinations = load_experiment(experiment_file(tmp_path, text))
+    assert [one.number for one in combinations] == list(range(5))
     found = [
-        tuple(one.levels[name] for name in ("proxy", "cluster.services", "cluster.endpoints")) for one in runs[::2]
+        tuple(one.levels[name] for name in ("proxy", "cluster.services", "cluster.endpoints")) for one in combinations
     ]
     assert found == [
         ("iptables", 1, 2), ("iptables", 20, 2), ("nftables", 1, 2), ("nftables", 20, 2), ("iptables", 20, 3),
     ]  # fmt: skip
-    assert [one.levels["replication"] for one in runs] == [0, 1] * 5
+    sweep(experiment, combinations, tmp_path / "out", workers=1)
+    runs = pd.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert runs["replication"].tolist() == [0, 1] * 5
+    assert runs["run"].tolist() == list(range(10))
 
 
 def test_a_plugin_that_is_no_factor_everywhere_is_called_by_its_name(tmp_path: Path) -> None:
@@ -102,22 +106,22 @@ def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path) -> None:
     experiment, runs = load_experiment(experiment_file(tmp_path))
     for workers in (1, 2, 3):
         directory = tmp_path / f"with-{workers}"
-        progress: list[int] = []
-        outcome = sweep(experiment, runs, directory, workers, progress.append)
+        progress: list[Progress] = []
+        outcome = sweep(experiment, runs, directory, workers, progress.append, with_csv=True)
         assert (outcome.finished, outcome.planned, outcome.is_interrupted) == (4, 4, False)
-        assert progress == [0, 1, 2, 3, 4]
+        assert progress == [(done, 4, 0) for done in range(5)]
         draw_directory(directory)
     first = contents(tmp_path / "with-1")
     assert first == contents(tmp_path / "with-2") == contents(tmp_path / "with-3")
     assert set(first) >= {
-        "manifest.json", "runs.parquet", "runs.csv", "breakdown.parquet", "breakdown.csv", "runs/0.json",
+        "manifest.json", "runs.parquet", "runs.csv", "breakdown.parquet", "breakdown.csv", "estimates.parquet", "plan.json",
         "figures/lines.png", "figures/lines.svg", "figures/bars.png", "figures/time.svg", "figures/share.png",
     }  # fmt: skip
 
 
 def test_tables_say_what_made_them(tmp_path: Path) -> None:
     experiment, runs = load_experiment(experiment_file(tmp_path))
-    sweep(experiment, runs, tmp_path / "out", workers=1)
+    sweep(experiment, runs, tmp_path / "out", workers=1, with_csv=True)
     table = pd.read_csv(tmp_path / "out" / "runs.csv")
     assert set(table.columns) >= {
         "run",
@@ -135,20 +139,20 @@ def test_tables_say_what_made_them(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["is_complete"]
     assert manifest["factors"]["proxy"] == ["iptables", "ipvs (scheduler=lc)"]
-    one = json.loads((tmp_path / "out" / "runs" / "3.json").read_text())
+    one = json.loads((tmp_path / "out" / "runs" / f"{table['run_id'][3]}.json").read_text())
     assert json.loads(one["provenance"]["scenario"])["cluster"]["services"] == 20
 
 
 def test_an_interrupted_sweep_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, runs = load_experiment(experiment_file(tmp_path))
 
-    def interrupted(number: int, scenario: str) -> tuple[int, dict[str, Any]]:
-        if number == 2:
+    def interrupted(key: tuple[int, int], scenario: str) -> places.Done:
+        if key == (2, 0):
             raise KeyboardInterrupt
-        return run_one(number, scenario)
+        return run_one(key, scenario)
 
-    run_one = runner.run_one
-    monkeypatch.setattr(runner, "run_one", interrupted)
+    run_one = places.run_one
+    monkeypatch.setattr(places, "run_one", interrupted)
     outcome = sweep(experiment, runs, tmp_path / "out", workers=1)
     assert (outcome.finished, outcome.is_interrupted) == (2, True)
     assert len(pd.read_parquet(tmp_path / "out" / "runs.parquet")) == 2
@@ -206,7 +210,7 @@ def test_a_run_that_makes_no_sense_stops_the_sweep_and_keeps_the_others(workers:
     text = SMALL.replace("cluster.services: [1, 20]", "traffic.to: [svc-01, svc-99]").partition("figures")[0]
     experiment, runs = load_experiment(experiment_file(tmp_path, text))
     with pytest.raises(
-        KubesimError, match=r"run \d \(proxy = .*, traffic.to = svc-99.*\): traffic.to: there is no Service 'svc-99'"
+        KubesimError, match=r"the run of proxy = .*, traffic.to = svc-99.*: traffic.to: there is no Service 'svc-99'"
     ):
         sweep(experiment, runs, tmp_path / "out", workers)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -270,5 +274,5 @@ def test_a_second_sweep_replaces_the_first(tmp_path: Path) -> None:
     sweep(experiment, runs, tmp_path / "out", workers=1)
     draw_directory(tmp_path / "out")
     sweep(experiment, runs[:1], tmp_path / "out", workers=1)
-    assert list((tmp_path / "out" / "runs").iterdir()) == [tmp_path / "out" / "runs" / "0.json"]
+    assert len(pd.read_parquet(tmp_path / "out" / "runs.parquet")) == 1
     assert not (tmp_path / "out" / "figures").exists(), "figures of other data would be worse than none"

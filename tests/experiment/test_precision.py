@@ -1,0 +1,87 @@
+"""More replications until intervals are narrow enough."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubesim.errors import InputError
+from kubesim.experiment import load_experiment, sweep
+from kubesim.experiment.precision import Precision, replications_wanted, worst
+from kubesim.stats.intervals import Interval, mean_interval
+from tests.experiment.small import SMALL, contents, experiment_file
+
+
+@given(st.floats(0.001, 0.5), st.floats(1, 1e6), st.floats(0, 1e7), st.integers(2, 200), st.integers(3, 100))
+def test_there_are_more_until_it_is_enough(
+    within: float, estimate: float, half: float, count: int, at_most: int
+) -> None:
+    interval = Interval(estimate, estimate - half, estimate + half, count)
+    wanted = replications_wanted(interval, Precision(within=within, replications_at_most=at_most))
+    if interval.relative_half_width <= within or count >= at_most:
+        assert wanted == count
+    else:
+        assert count < wanted <= max(at_most, 3 * count)
+        assert wanted <= at_most
+
+
+def test_the_worst_measure_counts_and_those_that_are_not_there_do_not() -> None:
+    found = worst([{"a": 1.0, "b": 10.0, "c": math.nan}, {"a": 1.1, "b": 20.0, "c": 1.0}], ["a", "b", "c", "d"])
+    assert found is not None
+    assert found == ("b", mean_interval([10.0, 20.0]))
+    assert worst([{"a": math.nan}], ["a"]) is None
+
+
+def test_a_sweep_is_run_until_it_is_precise_and_says_where_it_is_not(tmp_path: Path) -> None:
+    text = SMALL + "precision: {within: 4 %, of: [latency_p50_ns], replications_at_most: 6}\n"
+    for workers in (1, 2):
+        experiment, combinations = load_experiment(experiment_file(tmp_path, text))
+        out = tmp_path / f"with-{workers}"
+        outcome = sweep(experiment, combinations, out, workers)
+        runs = pd.read_parquet(out / "runs.parquet")
+        counts = runs.groupby(["proxy", "cluster.services"], sort=False).size()
+        assert 3 <= counts.min() <= counts.max() <= 6
+        missed = 0
+        for levels, group in runs.groupby(["proxy", "cluster.services"]):
+            width = mean_interval(group["latency_p50_ns"]).relative_half_width
+            missed += width > 0.04
+            assert width <= 0.04 or len(group) == 6, levels
+        assert len(outcome.shortfalls) == missed
+        assert outcome.shortfalls == tuple(json.loads((out / "manifest.json").read_text())["notices"])
+    assert contents(tmp_path / "with-1") == contents(tmp_path / "with-2")
+
+
+def test_what_cannot_be_precise_is_said(tmp_path: Path) -> None:
+    text = SMALL.replace("cluster.services: [1, 20]", "cluster.services: [1]").replace("[iptables, ", "[")
+    text += "precision: {within: 0.01 %, of: [latency_p50_ns], replications_at_most: 4}\n"
+    experiment, combinations = load_experiment(experiment_file(tmp_path, text))
+    outcome = sweep(experiment, combinations, tmp_path / "out", workers=1)
+    (said,) = outcome.shortfalls
+    assert "latency_p50_ns is known within" in said
+    assert "after 4 replications, not within 0.01%" in said
+
+
+def test_a_precision_of_what_is_not_measured(tmp_path: Path) -> None:
+    text = SMALL + "precision: {within: 2 %, of: [latncy_p50_ns]}\n"
+    experiment, combinations = load_experiment(experiment_file(tmp_path, text))
+    with pytest.raises(InputError, match="'latncy_p50_ns' is not measured: did you mean 'latency_p50_ns'"):
+        sweep(experiment, combinations, tmp_path / "out", workers=1)
+
+
+@pytest.mark.parametrize("written", ["2", "0", "-1 %", "two %", "{within: 200 %}", "{replications_at_most: 5}", "true"])
+def test_precisions_that_make_no_sense(written: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="precision"):
+        load_experiment(experiment_file(tmp_path, SMALL + f"precision: {written}\n"))
+
+
+def test_a_precision_is_written_as_people_do(tmp_path: Path) -> None:
+    for written in ("2 %", "2%", "0.02", "{within: 2 %}"):
+        experiment, _ = load_experiment(experiment_file(tmp_path, SMALL + f"precision: {written}\n"))
+        assert experiment.precision == Precision(within=0.02)
+        assert experiment.precise_measures() == ["latency_mean_ns"]
