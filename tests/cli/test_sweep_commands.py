@@ -1,0 +1,70 @@
+"""Sweeps on the command line: dry runs, parts, going on, and what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import EXPERIMENT, fail, fail_last, kubesim, succeed
+from tests.experiment.small import contents
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """An experiment file."""
+    file = tmp_path / "experiment.yaml"
+    file.write_text(EXPERIMENT + "replications: 2\n")
+    return file
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    text = succeed("sweep", experiment, "--out", out, "--dry-run", "--workers", 1)
+    assert "8 runs to do" in text
+    assert "with 1 process, judging by 4 runs" in text
+    assert not out.exists()
+    found = json.loads(succeed("sweep", experiment, "--out", out, "--dry-run", "--json"))
+    assert [one["replications"] for one in found["runs"]] == [2, 2, 2, 2]
+    assert found["runs"][0]["levels"] == {"proxy": "iptables", "cluster.services": 1}
+    succeed("sweep", experiment, "--out", out, "--workers", 1)
+    next((out / "runs").iterdir()).unlink()
+    text = succeed("sweep", experiment, "--out", out, "--dry-run")
+    assert "1 run to do; 7 runs are there already" in text
+    again = kubesim("sweep", experiment, "--out", out, "--workers", 1)
+    assert "8 runs, of which 7 were there already" in again.stdout
+
+
+def test_parts_are_merged_with_tables_and_figures(experiment: Path, tmp_path: Path) -> None:
+    succeed("sweep", experiment, "--out", tmp_path / "whole", "--workers", 1)
+    for part in ("1/2", "2/2"):
+        succeed("sweep", experiment, "--out", tmp_path / part[0], "--shard", part, "--workers", 1)
+    text = succeed("merge", tmp_path / "2", tmp_path / "1", "--out", tmp_path / "merged")
+    assert "Does it work?" in text
+    assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
+    assert (tmp_path / "merged" / "figures" / "f.svg").exists()
+    message = fail("merge", tmp_path / "1", "--out", tmp_path / "half")
+    assert "parts 2/2 of the sweep are missing: give their directories, too" in message
+    assert not (tmp_path / "half").exists()
+
+
+def test_shards_and_addresses_that_make_no_sense(experiment: Path, tmp_path: Path) -> None:
+    assert "--shard 3/2: I/N is needed, such as 2/4" in fail("sweep", experiment, "--shard", "3/2")
+    message = fail_last("sweep", experiment, "--out", tmp_path / "out", "--dask", "nonsense")
+    assert "--dask nonsense: there is no Dask scheduler to be reached" in message
+
+
+def test_means_are_shown_with_how_far_off_they_may_be(experiment: Path, tmp_path: Path) -> None:
+    assert "±" in succeed("sweep", experiment, "--out", tmp_path / "two", "--workers", 1)
+    experiment.write_text(EXPERIMENT)
+    assert "±" not in succeed("sweep", experiment, "--out", tmp_path / "one", "--workers", 1)
+
+
+def test_damaged_records_are_named(experiment: Path, tmp_path: Path) -> None:
+    succeed("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    damaged = next((tmp_path / "out" / "runs").iterdir())
+    damaged.write_text("{")
+    done = kubesim("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
+    assert done.returncode == 0
+    assert f"note: runs/{damaged.name} was damaged: its run was run again" in done.stderr
