@@ -69,7 +69,8 @@ def run(
         save_result(result, out, with_packets=packets)
         draw_directory(out, show.notice)
     if as_json:
-        _print_json({"summary": summary_as_json(result), "refusals": result.planned.refusals, **result.provenance})
+        found = {"refusals": result.planned.refusals, "drops": result.drops.to_dict("records")}
+        _print_json({"summary": summary_as_json(result), **found, **result.provenance})
     else:
         show.notices(result.notices)
         show.run(result)
