@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubesim.cni import cni_class
-from kubesim.kernel.nic import Offloads
+from kubesim.kernel.nic import ALL_OFFLOADS, Offloads
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Context, Hop, Path
 from kubesim.proxy import proxy_class
@@ -15,15 +15,14 @@ from tests.clusters import send, sized_cluster
 FRAMES = 20
 
 
-def deployed(cni: str, *, is_steered: bool = True, offloads: Offloads | None = None, **settings: object) -> Deployment:
+def deployed(cni: str, *, is_steered: bool = True, offloads: Offloads = ALL_OFFLOADS) -> Deployment:
     """Two nodes whose cards spread what they receive, or not."""
     cluster = sized_cluster(services=1, endpoints=1, endpoint_nodes=["node-2"])
     plugin, proxy = cni_class(cni), proxy_class("none")
-    wired = plugin(cluster, plugin.settings_model(**settings), 1500)
+    wired = plugin(cluster, plugin.settings_model(), 1500)
     written = proxy(cluster, proxy.settings_model())
-    given = offloads or Offloads()
     return Deployment(
-        cluster, wired, written, "192.168.0.0/16", 1500, offloads=given, has_packet_steering=is_steered
+        cluster, wired, written, "192.168.0.0/16", 1500, offloads=offloads, has_packet_steering=is_steered
     )
 
 
@@ -69,9 +68,9 @@ def test_the_kernel_computes_a_hash_where_the_card_sees_no_ports() -> None:
     assert [cni for cni, is_dissected in dissected.items() if is_dissected] == ["calico-ipip"]
 
 
-def hashes(cni: str, payload_bytes: int = 64, **settings: object) -> list[tuple[int | None, int | None]]:
+def hashes(cni: str, payload_bytes: int = 64) -> list[tuple[int | None, int | None]]:
     """What two flows' receive queues and cores are chosen by, where that is not the flow."""
-    deployment = deployed(cni, **settings)
+    deployment = deployed(cni)
     paths = [walked(deployment, "udp", port, payload_bytes) for port in (1000, 1001)]
     assert all(path.delivered_to is not None for path in paths)
     return [(path.queue_hash, path.steering_hash) for path in paths]
@@ -110,7 +109,7 @@ def test_fragments_inside_a_tunnel_have_none_either_and_outside_hide_what_is_ins
     assert inside.queue_hash != inside.steering_hash, "of nodes, and of pods"
     too_large = deployed("calico-ipip")
     too_large.cni.pod_mtu = 1500
-    outside = walked(too_large, "udp", payload_bytes=1472)
+    outside = walked(too_large, "udp", payload_bytes=4000)
     assert outside.queue_hash == outside.steering_hash is not None, "the outer packet is cut"
 
 
