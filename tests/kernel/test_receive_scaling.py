@@ -99,6 +99,8 @@ def test_fragments_have_no_ports() -> None:
     first, second = hashes("calico-bgp", payload_bytes=4000)
     assert first == second
     assert first[0] == first[1] is not None
+    steering = [hop.operation for hop in walked(deployed("calico-bgp"), "udp", payload_bytes=4000).hops]
+    assert "rps_flow_dissect" in steering, "nor does the card tell a hash of them that RPS takes"
 
 
 def test_fragments_inside_a_tunnel_have_none_either_and_outside_hide_what_is_inside() -> None:
