@@ -70,7 +70,8 @@ def run(
         save_result(result, out, with_packets=packets, with_csv=csv)
         draw_directory(out, show.notice)
     if as_json:
-        print_json({"summary": summary_as_json(result), "refusals": result.planned.refusals, **result.provenance})
+        found = {"refusals": result.planned.refusals, "drops": result.drops.to_dict("records")}
+        print_json({"summary": summary_as_json(result), **found, **result.provenance})
     else:
         show.notices(result.notices)
         show.run(result)

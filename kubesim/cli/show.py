@@ -74,6 +74,7 @@ def run(result: Result) -> None:
         f"[bold]{escape(scenario.name)}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}"
     )
     OUT.print(table)
+    _drops(result)
     for reason, flows in result.planned.refusals.items():
         OUT.print(f"[red]{counted(flows, 'connection')} got nowhere:[/red] {escape(reason)}", soft_wrap=True)
     _operations(result)
@@ -195,6 +196,16 @@ def costs(found: Iterable[Evidence], cost_set: str) -> None:
         OUT.print(table)
 
 
+def _drops(result: Result) -> None:
+    """Where packets were dropped, if any were."""
+    if result.drops.empty:
+        return
+    table = new_table("node", "limit", "dropped packets", "first after")
+    for host, limit, packets, first_ns in result.drops.itertuples(index=False):
+        add(table, host, limit, f"{packets:,}", format_ns(first_ns))
+    OUT.print(table)
+
+
 def _operations(result: Result) -> None:
     cpu = result.breakdown[result.breakdown["is_cpu"]]
     if cpu.empty:
@@ -264,6 +275,7 @@ def new_table(*columns: str, title: str | None = None) -> Table:
             "what",
             "to",
             "verdict",
+            "limit",
         )
         table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     return table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kubesim.kernel.address import flow_hash
 from kubesim.kernel.device import Device
+from kubesim.kernel.receive_scaling import shared_hash, steer
 from kubesim.kernel.walk import Context
 
 if TYPE_CHECKING:
@@ -137,6 +137,11 @@ class Nic(Device):
         The network it is plugged into.
     offloads
         What it does for the kernel.
+
+    Attributes
+    ----------
+    has_packet_steering
+        Whether the kernel spreads what it receives over other cores (``rps_cpus`` of its queues is set).
     """
 
     def __init__(
@@ -145,6 +150,7 @@ class Nic(Device):
         super().__init__(namespace, name, mtu)
         self.ethernet = ethernet
         self.offloads = offloads
+        self.has_packet_steering = False
 
     def resolve(self, address: str) -> str | None:
         """Ask on the network who has an address (ARP)."""
@@ -194,8 +200,7 @@ class Nic(Device):
         A card spreads flows over its queues by addresses and ports (RSS); of a tunnel whose outer headers are the same
         for all flows, and of fragments, which have no ports, all that two nodes send each other comes in by one queue.
         """
-        is_one_flow = self.namespace.is_one_flow_tunnel(packet) or bool(packet.cut_to_bytes)
-        walk.queue_hash = flow_hash(packet.source, packet.destination, packet.protocol, 0, 0) if is_one_flow else None
+        walk.queue_hash = shared_hash(packet, self.namespace)
         walk.context = Context.SOFTIRQ
         walk.see(packet, self.namespace)
         walk.pay("nic_receive", packet.segments, at=self.name)
@@ -204,4 +209,7 @@ class Nic(Device):
         if not (self.offloads.has_receive_offload and packet.is_mergeable):
             walk.buffers = packet.segments
         packet.scrub()
-        self.receive(walk, packet)
+        if self.has_packet_steering:
+            steer(walk, packet, self)
+        else:
+            self.receive(walk, packet)

@@ -28,6 +28,8 @@ class Context(StrEnum):
     """A process that packets pass on their way, one thread for all of them: flanneld, Weave's router, kube-proxy."""
     WORKER = "worker"
     """The kernel's own threads, one per core, that take packets in turn: WireGuard's."""
+    STEERED = "steered"
+    """Softirq on the core that RPS has chosen for the packet."""
     PEER = "peer"
     """What the kernel does for one remote end at a time, in order, on one core: WireGuard's sending, and its NAPI."""
     NIC = "nic"
@@ -139,6 +141,8 @@ class Path:
     queue_hash
         What chose the receive queue of the last card, where that was not the flow itself: a tunnel whose outer headers
         are the same for all flows, or fragments.
+    steering_hash
+        The same for what RPS chose there.
     ways
         The machines that were chosen before a server was: by a load balancer, or by a router with several next hops.
     interval
@@ -156,6 +160,7 @@ class Path:
     decision: Decision | None
     refusal: Refusal | None = None
     queue_hash: int | None = None
+    steering_hash: int | None = None
     ways: tuple[str, ...] = ()
     interval: tuple[float, float] = (0.0, 1.0)
     watch: Watch | None = None
@@ -243,6 +248,7 @@ class Walk:
         self.context = Context.PROCESS
         self.buffers = 1
         self.queue_hash: int | None = None
+        self.steering_hash: int | None = None
         self._stop_at_decision = stop_at_decision
         self._watch = watch
         self._hops: list[Hop] = []
@@ -343,6 +349,7 @@ class Walk:
             self._decision,
             self._refusal,
             self.queue_hash,
+            self.steering_hash,
             tuple(self._ways),
             (self.chance.low, self.chance.high),
             self._watch,

@@ -51,6 +51,7 @@ _PREFIXES = (
     ("ovs_", "devices (veth, bridge, card)"),
     ("backlog", "devices (veth, bridge, card)"),
     ("loopback_", "devices (veth, bridge, card)"),
+    ("rps_", "devices (veth, bridge, card)"),
     ("nic_", "devices (veth, bridge, card)"),
     ("gro", "devices (veth, bridge, card)"),
     ("checksum", "devices (veth, bridge, card)"),

@@ -45,6 +45,8 @@ class Deployment:
         MTU of that network in bytes.
     offloads
         What cards do for the kernel.
+    has_packet_steering
+        Whether machines spread what their cards receive over other cores (RPS).
     has_node_local_dns
         Whether each node has a cache of names.
     background_connections
@@ -66,6 +68,7 @@ class Deployment:
         mtu: int,
         *,
         offloads: Offloads = ALL_OFFLOADS,
+        has_packet_steering: bool = False,
         background_connections: int = 0,
         has_node_local_dns: bool = False,
         load_balancing: LoadBalancing = "machine",
@@ -78,6 +81,7 @@ class Deployment:
         self._node_cidr = node_cidr
         self._mtu = mtu
         self._offloads = offloads
+        self._has_packet_steering = has_packet_steering
         self._background_connections = background_connections
         self._conntrack = conntrack
         self._has_node_local_dns = has_node_local_dns
@@ -200,6 +204,7 @@ class Deployment:
         subnet = self._subnets[name]
         ethernet = self._ethernets[subnet]
         nic = self._card(host.root, "eth0", self._mtu, ethernet, offloads=self._offloads)
+        nic.has_packet_steering = self._has_packet_steering
         host.root.add_address(nic, f"{address}/{ipaddress.IPv4Network(subnet).prefixlen}")
         host.root.routes.add(Route(Prefix("0.0.0.0/0"), nic, via=ethernet.gateway))
         ethernet.plug_in(nic)

@@ -85,11 +85,14 @@ class KindPath:
         Why they get nowhere, None if they arrive.
     queue_hash
         What chooses the receive queue, where that is not the flow.
+    steering_hash
+        What RPS chooses its core by, where that is not the flow.
     """
 
     hops: tuple[PricedHop, ...]
     reason: str | None
     queue_hash: int | None = None
+    steering_hash: int | None = None
 
 
 Route = dict[int, KindPath]
@@ -398,7 +401,8 @@ class _Classifier:
                 assert path is not None  # noqa: S101 - sent at least once
             is_split = kind.is_opening and path.decision is not None and server.entry is None
             before = path.decision.hops_before if is_split and path.decision is not None else 0
-            route[number] = KindPath(priced(path.hops, self._costs)[before:], path.reason, path.queue_hash)
+            hops = priced(path.hops, self._costs)[before:]
+            route[number] = KindPath(hops, path.reason, path.queue_hash, path.steering_hash)
             if path.reason is not None:
                 break
             opening = opening or path

@@ -205,14 +205,26 @@ class _Planner:
         if visit.role in (Role.NIC, Role.PORT):
             return self._stations.first(visit.host, visit.role.value)
         kind = self._messages.kinds[key[1]]
-        if visit.role is Role.SOFTIRQ or (visit.role is Role.SEND and kind.send_call is None):
-            # Packets of one direction of a flow are received on one core; what the kernel answers by itself, it
-            # sends from the core where it received what it answers.
-            is_request = kind.is_request is (visit.role is Role.SOFTIRQ)
-            first, cores = self._stations.first(visit.host, "softirq core"), self._stations.hardware.softirq_cores
-            return first + _spread(self._hashes(key, rows) + np.uint64(is_request), cores)
+        if visit.role in (Role.SOFTIRQ, Role.STEERED) or (visit.role is Role.SEND and kind.send_call is None):
+            return self._receiving_core(visit, key, rows)
         first, cores = self._stations.first(visit.host, "application core"), self._stations.application_cores
         return first + self._application_core(visit, key, rows) % cores
+
+    def _receiving_core(self, visit: Visit, key: tuple[int, int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The core of a receive queue, or that of RPS.
+
+        Packets of one direction of a flow are received on one core; what the kernel answers by itself, it sends from
+        the core where it received what it answers.
+        """
+        stations, hardware = self._stations, self._stations.hardware
+        answers = visit.role is Role.SEND
+        which = np.uint64(self._messages.kinds[key[1]].is_request is not answers)
+        path = self._classes.routes[key[0]][key[1]]
+        if visit.role is Role.STEERED or (answers and hardware.rps_cores):
+            hashes = self._hashes(path.steering_hash, rows) + which
+            return stations.first(visit.host, "rps core") + _scaled(hashes, hardware.rps_cores)
+        hashes = self._hashes(path.queue_hash, rows) + which
+        return stations.first(visit.host, "softirq core") + _spread(hashes, hardware.softirq_cores)
 
     def _application_core(
         self, visit: Visit, key: tuple[int, int], rows: npt.NDArray[np.int64]
@@ -223,7 +235,7 @@ class _Planner:
             case Role.DAEMON:
                 return cores - 1
             case Role.PEER:
-                return _spread(self._hashes(key, rows), cores)
+                return _spread(self._hashes(self._classes.routes[key[0]][key[1]].queue_hash, rows), cores)
             case Role.WORKER:
                 return np.arange(len(rows))
         is_client = self._messages.kinds[key[1]].is_request is (visit.role is Role.SEND)
@@ -242,10 +254,8 @@ class _Planner:
         serves = np.isin(clients, sorted(messages.serving_clients))
         return messages.thread[rows] + np.where(serves, cores // 2, 0)
 
-    def _hashes(self, key: tuple[int, int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """What spreads messages over cores: their flows, or the one tunnel that they share."""
-        route, kind = key
-        shared = self._classes.routes[route][kind].queue_hash
+    def _hashes(self, shared: int | None, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """What spreads messages over cores: their flows, or the one hash that they share."""
         return self._core_hash[self._messages.flow[rows]] if shared is None else np.full(len(rows), shared, np.uint64)
 
     def _add_openings_and_work(self, mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64]) -> None:
@@ -288,6 +298,12 @@ def _grouped(keys: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int6
 def _spread(hashes: npt.NDArray[np.uint64], cores: int) -> npt.NDArray[np.int64]:
     """Which core each hash falls on."""
     return (_mixed(hashes) % np.uint64(cores)).astype(np.int64)
+
+
+def _scaled(hashes: npt.NDArray[np.uint64], cores: int) -> npt.NDArray[np.int64]:
+    """Which core each hash falls on by its upper bits (``reciprocal_scale`` in ``get_rps_cpu``), whatever its queue."""
+    upper = _mixed(hashes) >> np.uint64(32)
+    return ((upper * np.uint64(cores)) >> np.uint64(32)).astype(np.int64)
 
 
 def _mixed(keys: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kubesim.scenario.drops import drops
 from kubesim.scenario.visits import PricedHop, Role
 from kubesim.stats.measures import Window, busy_ns, latency_summary, measurement_window
 from kubesim.units import BITS_PER_BYTE, NS_PER_S
@@ -127,9 +128,28 @@ class Result:
             "busiest_core_utilisation": float(busiest["utilisation"].max()) if len(busiest) else 0.0,
             "dropped_packets": int((self.trace.is_dropped() | self.trace.is_refused()).sum()),
             "refused_flows": sum(self.planned.refusals.values()),
+            **self._backlog_measures,
             **self._conntrack_measures,
             **({} if self.update is None else asdict(self.update)),
         }
+
+    @cached_property
+    def drops(self) -> pd.DataFrame:
+        """One row per machine and limit that packets met there.
+
+        Columns: ``host``, ``limit`` (the field of the scenario, such as ``hardware.receive_ring``, or ``socket
+        buffer``), ``dropped_packets``, which together are those of the summary, and ``first_drop_ns``.
+        """
+        return drops(self.planned, self.trace)
+
+    @cached_property
+    def _backlog_measures(self) -> dict[str, Any]:
+        """What the summary says of the backlogs of RPS, where the scenario has it."""
+        if not self.scenario.hardware.rps_cores:
+            return {}
+        frame = self.drops
+        at_backlogs = frame.loc[frame["limit"] == "hardware.netdev_max_backlog", "dropped_packets"]
+        return {"backlog_dropped_packets": int(at_backlogs.sum())}
 
     @cached_property
     def conntrack(self) -> pd.DataFrame:

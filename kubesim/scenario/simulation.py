@@ -21,7 +21,7 @@ from kubesim.scenario.planning import make_plan, notice_of_refusal
 from kubesim.scenario.provenance import provenance
 from kubesim.scenario.result import Result
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
-from kubesim.scenario.stations import Stations
+from kubesim.scenario.stations import Stations, notice_of_backlog
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
@@ -75,7 +75,12 @@ def _run(scenario: Scenario) -> Result:
     planned = make_plan(messages, classes, stations, streams, limits)
     trace = ENGINES[scenario.engine](planned.plan)
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
-    notices = (*deployment.notices, reuse, notice_of_refusal(len(messages.flows), planned))
+    notices = (
+        *deployment.notices,
+        reuse,
+        notice_of_backlog(scenario.hardware),
+        notice_of_refusal(len(messages.flows), planned),
+    )
     said = tuple(notice for notice in notices if notice is not None)
     update = _update_cost(scenario, deployment.cluster, costs)
     return Result(scenario, provenance(scenario), said, messages, classes, planned, trace, update)
@@ -118,6 +123,7 @@ def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
         scenario.cluster.node_cidr,
         hardware.mtu,
         offloads=Offloads(hardware.has_segmentation_offload, hardware.has_tunnel_offload, hardware.has_receive_offload),
+        has_packet_steering=hardware.rps_cores > 0,
         background_connections=scenario.cluster.background_connections,
         has_node_local_dns=traffic.dns is not None and traffic.dns.is_node_local,
         load_balancing=scenario.cluster.load_balancer,

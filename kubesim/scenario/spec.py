@@ -68,6 +68,13 @@ class Hardware(BaseModel):
     softirq_cores: int = Field(
         default=4, ge=1, le=512, description="cores that take the card's interrupts; the others run applications"
     )
+    rps_cores: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="further cores, to which those that take interrupts hand packets on by the flow's hash (RPS, "
+        "rps_cpus); 0 for none: the softirq cores do all themselves",
+    )
     nic_gbit_per_s: float = Field(default=10, ge=0.001, le=3200, description="line rate of a node's card")
     mtu: int = Field(default=1500, ge=576, le=65_535, description="MTU of the network between the nodes, in bytes")
     wire_ns: int = Field(
@@ -77,6 +84,9 @@ class Hardware(BaseModel):
         description="time from card to card besides the line rate: PCIe, PHY, switch",
     )
     receive_ring: int = Field(default=1024, ge=1, le=1_000_000, description="packets that wait for a softirq core")
+    netdev_max_backlog: int = Field(
+        default=1000, ge=1, le=1_000_000, description="packets that wait for a core of RPS; nothing else reaches it"
+    )
     transmit_queue: int = Field(default=1000, ge=1, le=1_000_000, description="packets that wait for the card")
     switch_queue: int = Field(
         default=1000, ge=1, le=1_000_000, description="packets that wait in the switch for a node"
@@ -96,6 +106,15 @@ class Hardware(BaseModel):
         if cores is not None and softirq_cores >= cores:
             raise ValueError(f"{softirq_cores} of {cores} cores for interrupts leave none for applications")
         return softirq_cores
+
+    @field_validator("rps_cores")
+    @classmethod
+    def _leaves_cores_too(cls, rps_cores: int, info: Any) -> int:
+        cores, softirq_cores = info.data.get("cores"), info.data.get("softirq_cores")
+        if cores is not None and softirq_cores is not None and softirq_cores + rps_cores >= cores:
+            taken = f"{rps_cores} for RPS and {softirq_cores} for interrupts"
+            raise ValueError(f"{taken} of {cores} cores leave none for applications")
+        return rps_cores
 
 
 class Scenario(BaseModel):

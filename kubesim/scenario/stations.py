@@ -20,6 +20,15 @@ INFINITELY_MANY = 1 << 40
 """Servers of a station where nobody waits for anybody."""
 
 
+LIMITS = {
+    "softirq core": "receive_ring",
+    "rps core": "netdev_max_backlog",
+    "nic": "transmit_queue",
+    "port": "switch_queue",
+}
+"""The field of the hardware that says how many packets wait at a station, by its kind."""
+
+
 class Station(NamedTuple):
     """A station: servers with one queue.
 
@@ -28,7 +37,7 @@ class Station(NamedTuple):
     host
         The machine; empty for the wire, which all share.
     kind
-        ``application core``, ``softirq core``, ``nic``, ``port`` or ``wire``.
+        ``application core``, ``softirq core``, ``rps core``, ``nic``, ``port`` or ``wire``.
     number
         Which of the kind, from 0.
     """
@@ -73,7 +82,7 @@ class Stations:
     @property
     def application_cores(self) -> int:
         """Cores of a host that run applications."""
-        return self.hardware.cores - self.hardware.softirq_cores
+        return self.hardware.cores - self.hardware.softirq_cores - self.hardware.rps_cores
 
     def servers(self) -> npt.NDArray[np.int64]:
         """Servers of each station, shape (s,)."""
@@ -88,11 +97,7 @@ class Stations:
             Packets that the receiving sockets of an application core hold, by the station's number; those that are not
             there have no limit.
         """
-        places = {
-            "softirq core": self.hardware.receive_ring + 1,
-            "nic": self.hardware.transmit_queue + 1,
-            "port": self.hardware.switch_queue + 1,
-        }
+        places = {kind: getattr(self.hardware, limit) + 1 for kind, limit in LIMITS.items()}
         capacity = np.array([places.get(station.kind, UNLIMITED) for station in self.all], np.int64)
         for number, held in socket_places.items():
             capacity[number] = held + 1
@@ -108,4 +113,12 @@ class Stations:
             "softirq core": self.hardware.softirq_cores,
             "nic": 1,
             "port": 1,
+            "rps core": self.hardware.rps_cores,
         }
+
+
+def notice_of_backlog(hardware: Hardware) -> str | None:
+    """What to say if a limit was given that nothing reaches."""
+    if hardware.rps_cores or "netdev_max_backlog" not in hardware.model_fields_set:
+        return None
+    return "hardware.netdev_max_backlog: nothing reaches it without RPS: give rps_cores, or limit the receive_ring"

@@ -6,6 +6,8 @@
     Where the time goes, by operation and by station.
 ``conntrack.*``
     How full nodes' conntrack tables were, where the scenario limits them.
+``drops.*``
+    Where packets were dropped, and which limit that was, if any were.
 ``packets.*``, ``hops.*``
     One row per packet and visit, or hop, where asked for. CSV beside each table where asked for.
 ``summary.json``, ``scenario.json``, ``manifest.json``
@@ -56,6 +58,8 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False, 
     }
     if result.scenario.conntrack is not None:
         tables["conntrack"] = result.conntrack
+    if len(result.drops):
+        tables["drops"] = result.drops
     if with_packets:
         tables |= {"packets": result.packets(), "hops": result.hops()}
     for name, frame in tables.items():

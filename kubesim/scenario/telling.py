@@ -33,6 +33,8 @@ _WORDS = {
     "ip_forward": "IP forwarding",
     "ip_output": "IP output",
     "backlog": "taken from this core's backlog",
+    "rps_flow_dissect": "the flow's hash is computed",
+    "rps_steer": "RPS puts it into the backlog of another core",
     "veth_transmit": "over to the peer's backlog",
     "loopback_transmit": "into this core's backlog",
     "bridge_receive": "bridge input",

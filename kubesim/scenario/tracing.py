@@ -35,7 +35,7 @@ DEFAULT_PORT = 80
 DEFAULT_BYTES = 64
 _MOST = 0.5
 PROTOCOLS = ("tcp", "udp")
-_WOKEN = (Role.SOFTIRQ, Role.DAEMON, Role.WORKER, Role.PEER, Role.RECEIVE)
+_WOKEN = (Role.SOFTIRQ, Role.STEERED, Role.DAEMON, Role.WORKER, Role.PEER, Role.RECEIVE)
 
 KINDS = ("first", "first_reply", "established", "reply")
 """The packets of a connection that are followed: those that open it, and those of later."""
@@ -85,7 +85,7 @@ class TracedPacket:
 
     @property
     def wakeups(self) -> int:
-        """Cores it wakes where they are idle: of each receive queue, and of each thread."""
+        """Cores it wakes where they are idle: of each receive queue, those that RPS chose, and of each thread."""
         roles = [hop.role for hop in self.hops]
         changes = [role for before, role in zip([None, *roles], roles, strict=False) if role != before]
         return sum(role in _WOKEN for role in changes)

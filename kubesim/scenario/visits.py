@@ -27,6 +27,8 @@ class Role(StrEnum):
     """The switch's port to the host."""
     SOFTIRQ = "softirq"
     """The core that polls the receive queue of the flow."""
+    STEERED = "steered"
+    """The core that RPS has chosen for the flow."""
     DAEMON = "daemon"
     """The core of a process that packets pass on their way."""
     WORKER = "worker"
@@ -37,7 +39,7 @@ class Role(StrEnum):
     """The receiving thread's core."""
 
 
-_KEEPS_THE_PACKET = (Role.DAEMON, Role.WORKER, Role.PEER)
+_KEEPS_THE_PACKET = (Role.STEERED, Role.DAEMON, Role.WORKER, Role.PEER)
 """Whose cores go on with a packet that they have had."""
 
 
@@ -95,8 +97,9 @@ def priced(hops: Iterable[Hop], costs: CostSet) -> tuple[PricedHop, ...]:
     """Price hops, and say which station does them.
 
     Until the packet leaves its host everything is done on the core where it started, softirq included; after a card has
-    received it, softirq runs on the core of its receive queue; after a daemon or a thread of the kernel has had it,
-    on theirs; and the process that gets it has its own. A packet that was cut pays for each of its buffers.
+    received it, softirq runs on the core of its receive queue, or from where RPS has sent it on, on that one; after a
+    daemon or a thread of the kernel has had it, on theirs; and the process that gets it has its own. A packet that was
+    cut pays for each of its buffers.
     """
     found = []
     core, has_started_softirq = Role.SEND, False

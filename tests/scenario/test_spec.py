@@ -77,6 +77,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
             "softirq_cores: 4",
             "line 8: hardware.softirq_cores: 4 of 4 cores for interrupts leave none",
         ),
+        (
+            "softirq_cores: 2",
+            "softirq_cores: 2, rps_cores: 2",
+            "line 8: hardware.rps_cores: 2 for RPS and 2 for interrupts of 4 cores leave none for applications",
+        ),
+        ("softirq_cores: 2", "rps_cores: -1", "line 8: hardware.rps_cores: input should be greater than or equal to 0"),
+        ("softirq_cores: 2", "rps_core: 1", "line 8: hardware.rps_core: unknown field: did you mean 'rps_cores'?"),
         ("name: good", "name: good\nname: bad", "line 2: 'name' is there already, on line 1"),
         ("traffic:", "traffic: {", "line 7, column 10"),
         ("name: good", "engine: sympy", "line 1: engine: there is no engine 'sympy': did you mean 'simpy'?"),

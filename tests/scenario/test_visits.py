@@ -22,6 +22,9 @@ def test_a_thread_on_the_way_goes_on_with_the_packet() -> None:
     assert roles(*way) == [Role.SEND, Role.SEND, Role.DAEMON, Role.DAEMON, Role.NIC, Role.PORT]
     way = [Context.PORT, Context.SOFTIRQ, Context.WORKER, Context.SOFTIRQ, Context.PROCESS]
     assert roles(*way) == [Role.PORT, Role.SOFTIRQ, Role.WORKER, Role.WORKER, Role.RECEIVE]
+    way = [Context.PORT, Context.SOFTIRQ, Context.STEERED, Context.SOFTIRQ, Context.NIC, Context.PORT, Context.SOFTIRQ]
+    steered = [Role.PORT, Role.SOFTIRQ, Role.STEERED, Role.STEERED, Role.NIC, Role.PORT, Role.SOFTIRQ]
+    assert roles(*way) == steered, "up to the next machine"
     way = [Context.PORT, Context.SOFTIRQ, Context.WORKER, Context.PEER, Context.SOFTIRQ, Context.PROCESS]
     assert roles(*way) == [Role.PORT, Role.SOFTIRQ, Role.WORKER, Role.PEER, Role.PEER, Role.RECEIVE]
 
