@@ -23,9 +23,9 @@ MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
 
 _DIRECTORIES = ("figures", "runs")
-_TABLES = ("runs", "estimates", "breakdown", "transactions", "utilisation", "conntrack", "drops")
-_TABLES += ("packets", "hops", "targets")
-_RESULTS = tuple(f"{table}.{ending}" for table in _TABLES for ending in ("parquet", "csv"))
+_OF_SWEEPS = ("runs", "estimates", "breakdown", "targets")
+_OF_RUNS = ("transactions", "utilisation", "conntrack", "drops", "packets", "hops")
+_RESULTS = tuple(f"{table}.{ending}" for table in _OF_SWEEPS + _OF_RUNS for ending in ("parquet", "csv"))
 _RESULTS += ("summary.json", "scenario.json", "validation.json", "plan.json")
 """What a run, a sweep or a validation may have left in its directory, besides the manifest, which is written over."""
 
