@@ -26,6 +26,7 @@ from kubesim.scenario.planning import make_plan, notice_of_refusal
 from kubesim.scenario.result import Result
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations
+from kubesim.scenario.table_use import notice_of_ports
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
@@ -79,7 +80,8 @@ def _run(scenario: Scenario) -> Result:
     planned = make_plan(messages, classes, stations, streams, limits)
     trace = ENGINES[scenario.engine](planned.plan)
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
-    notices = (*deployment.notices, reuse, notice_of_refusal(len(messages.flows), planned))
+    no_port = notice_of_ports(messages, planned, trace)
+    notices = (*deployment.notices, reuse, no_port, notice_of_refusal(len(messages.flows), planned))
     said = tuple(notice for notice in notices if notice is not None)
     update = _update_cost(scenario, deployment.cluster, costs)
     return Result(scenario, provenance(scenario), said, messages, classes, planned, trace, update)

@@ -4,8 +4,8 @@
     One row per transaction.
 ``breakdown.*``, ``utilisation.*``
     Where the time goes, by operation and by station.
-``conntrack.*``
-    How full nodes' conntrack tables were, where the scenario limits them.
+``conntrack.*``, ``snat_ports.*``
+    How full nodes' conntrack tables were, and how many ports translated sources had, where the scenario limits them.
 ``packets.*``, ``hops.*``
     One row per packet and visit, or hop, where asked for.
 ``summary.json``, ``scenario.json``, ``manifest.json``
@@ -53,7 +53,7 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False) 
         "utilisation": result.utilisation,
     }
     if result.scenario.conntrack is not None:
-        tables["conntrack"] = result.conntrack
+        tables |= {"conntrack": result.conntrack, "snat_ports": result.snat_ports}
     if with_packets:
         tables |= {"packets": result.packets(), "hops": result.hops()}
     for name, frame in tables.items():
