@@ -214,14 +214,17 @@ def _entry_check(
     if plan.tables is None or occupancy is None:
         return lambda _event: None
     refuses, width, kinds = occupancy.refuses, plan.visits + 1, plan.tables.entry.shape[2]
+    has_needs = _padded(np.any(plan.tables.entry != NO_ENTRY, axis=2), pad=0)
     entry_of = _padded(plan.tables.entry, pad=NO_ENTRY)
     refused_ns = _padded(plan.tables.refused_ns, pad=0)
     limits: list[list[int]] = plan.tables.limit.tolist()
     keep_ns: list[list[int]] = plan.tables.keep_ns.tolist()
 
     def check(event: _PacketEvent) -> None:
-        visit, packet = event.visit, event.packet
-        first = visit * kinds
+        visit = event.visit
+        if not has_needs[visit]:
+            return
+        first, packet = visit * kinds, event.packet
         place = refuses(entry_of[first : first + kinds], limits[packet], keep_ns[packet], event.due_ns)
         if place >= 0:
             refused[packet] = visit - packet * width - 1, place

@@ -161,18 +161,18 @@ class Occupancy:
     def refuses(self, entries: list[int], limits: list[int], keep_ns: list[int], now: int) -> int:
         """Put in all of a packet's entries now, each to stay for so long, or none; which has no place, −1 if all do."""
         for place, entry in enumerate(entries):
-            if entry >= 0 and not self._is_to_be_had(entry, limits[place], now):
+            if entry < 0:
+                continue
+            table = self._table[entry]
+            leaving = self._leaving[table]
+            if leaving and leaving[0][0] <= now:
+                self._let_leave(table, now)
+            if self._leaves_ns[entry] < 0 and self._taken[table] >= min(self._capacity[table], limits[place]):
                 return place
         for place, entry in enumerate(entries):
             if entry >= 0:
                 self._keep(entry, now + keep_ns[place])
         return -1
-
-    def _is_to_be_had(self, entry: int, limit: int, now: int) -> bool:
-        """Whether the entry is in its table, or there is a place for it."""
-        table = self._table[entry]
-        self._let_leave(table, now)
-        return self._leaves_ns[entry] >= 0 or self._taken[table] < min(self._capacity[table], limit)
 
     def _keep(self, entry: int, leaves_ns: int) -> None:
         """Put the entry in if it is not, and set its time."""
