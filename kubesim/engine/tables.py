@@ -44,8 +44,8 @@ class Tables:
     refused_ns : array of int64, shape (n, visits, k)
         How long it is served where it is refused, at least 1; not read where ``entry`` is −1.
     limit : array of int64, shape (n, k), optional
-        So many taken places of a table are too many for this packet: it finds none that is left. By default, and at
-        the most, ``capacity``.
+        With so many places of a table taken, this packet finds none that is left; by default, and at the most,
+        ``capacity``.
 
     Raises
     ------
