@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 
 _DIRECTORIES = ("figures", "runs")
 _OF_SWEEPS = ("runs", "estimates", "breakdown", "targets")
-_OF_RUNS = ("transactions", "utilisation", "conntrack", "drops", "packets", "hops")
+_OF_RUNS = ("transactions", "utilisation", "conntrack", "snat_ports", "drops", "packets", "hops")
 _RESULTS = tuple(f"{table}.{ending}" for table in _OF_SWEEPS + _OF_RUNS for ending in ("parquet", "csv"))
 _RESULTS += ("summary.json", "scenario.json", "validation.json", "plan.json")
 """What a run, a sweep or a validation may have left in its directory, besides the manifest, which is written over."""

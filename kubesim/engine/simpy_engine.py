@@ -53,7 +53,7 @@ def simulate(plan: Plan) -> Trace:
     source = _Source(plan, environment)
     depart_ns = array("q", [-1]) * (plan.packets * (plan.visits + 1))
     occupancy = None if plan.tables is None else Occupancy(plan.tables)
-    refused: dict[int, int] = {}
+    refused: dict[int, tuple[int, int]] = {}
     source.start(_packet_handler(plan, environment, source, depart_ns, occupancy, refused))
     environment.run()
     depart = np.array(depart_ns, np.int64).reshape(plan.packets, plan.visits + 1)[:, 1:]
@@ -62,20 +62,20 @@ def simulate(plan: Plan) -> Trace:
 
 
 def _trace(
-    plan: Plan, released_ns: Int64Array, depart_ns: Int64Array, refused: dict[int, int], highest: Int64Array
+    plan: Plan, released_ns: Int64Array, depart_ns: Int64Array, refused: dict[int, tuple[int, int]], highest: Int64Array
 ) -> Trace:
     """Work out the rest: a packet joins a station the instant it is released or leaves the one before."""
     joined_ns = np.hstack([released_ns[:, None], depart_ns[:, :-1]])[:, : plan.visits]
     arrive_ns = np.where(plan.station >= 0, joined_ns, -1)
     start_ns = np.where(depart_ns >= 0, depart_ns - plan.service_ns, -1)
-    refused_visit = np.full(plan.packets, -1, np.int64)
+    refused_visit, refused_entry = np.full((2, plan.packets), -1, np.int64)
     if plan.tables is not None and refused:
-        packet, visit = np.array(list(refused)), np.array(list(refused.values()))
-        refused_visit[packet] = visit
-        start_ns[packet, visit] = depart_ns[packet, visit] - plan.tables.refused_ns[packet, visit]
+        packet, (visit, place) = np.array(list(refused)), np.array(list(refused.values())).T
+        refused_visit[packet], refused_entry[packet] = visit, plan.tables.entry[packet, visit, place]
+        start_ns[packet, visit] = depart_ns[packet, visit] - plan.tables.refused_ns[packet, visit, place]
         goes_on = visit + 1 < plan.visits
         arrive_ns[packet[goes_on], visit[goes_on] + 1] = -1
-    return Trace(arrive_ns, start_ns, np.ascontiguousarray(depart_ns), refused_visit, highest)
+    return Trace(arrive_ns, start_ns, np.ascontiguousarray(depart_ns), refused_visit, refused_entry, highest)
 
 
 class _Source:
@@ -131,7 +131,7 @@ class _Source:
 
 
 def _padded(visits: Int64Array, pad: int) -> list[int]:
-    """Flatten (n, visits) to a list with one more column in front, for the moment before the first visit."""
+    """Flatten (n, visits, …) to a list with one more column in front, for the moment before the first visit."""
     return [*np.insert(visits, 0, pad, axis=1).ravel().tolist(), pad]
 
 
@@ -141,12 +141,13 @@ def _packet_handler(
     source: _Source,
     depart_ns: array[int],
     occupancy: Occupancy | None,
-    refused: dict[int, int],
+    refused: dict[int, tuple[int, int]],
 ) -> Callable[[_PacketEvent], None]:
     """Build the function that does all the work, over local lists: they index several times faster than NumPy.
 
     Visits are numbered through all packets; each packet has one number more than visits, the first for its release.
-    ``refused`` takes the packets that are refused, each with its visit: the way of such a packet ends there.
+    ``refused`` takes the packets that are refused, each with its visit, where its way ends, and which of the entries
+    that it needs there has no place.
     """
     schedule: Any = environment.schedule
     station_of = _padded(plan.station, pad=-1)
@@ -203,22 +204,31 @@ def _packet_handler(
 
 
 def _entry_check(
-    plan: Plan, occupancy: Occupancy | None, refused: dict[int, int], station_of: list[int], service_ns: list[int]
+    plan: Plan,
+    occupancy: Occupancy | None,
+    refused: dict[int, tuple[int, int]],
+    station_of: list[int],
+    service_ns: list[int],
 ) -> Callable[[_PacketEvent], None]:
     """Build what a packet that joins a station passes where there are tables: who is refused goes no further."""
     if plan.tables is None or occupancy is None:
         return lambda _event: None
-    admits, width = occupancy.admits, plan.visits + 1
+    refuses, width, kinds = occupancy.refuses, plan.visits + 1, plan.tables.entry.shape[2]
+    has_needs = _padded(np.any(plan.tables.entry != NO_ENTRY, axis=2), pad=0)
     entry_of = _padded(plan.tables.entry, pad=NO_ENTRY)
     refused_ns = _padded(plan.tables.refused_ns, pad=0)
-    keep_ns: list[int] = plan.tables.keep_ns.tolist()
+    limits: list[list[int]] = plan.tables.limit.tolist()
+    keep_ns: list[list[int]] = plan.tables.keep_ns.tolist()
 
     def check(event: _PacketEvent) -> None:
         visit = event.visit
-        entry = entry_of[visit]
-        if entry >= 0 and not admits(entry, event.due_ns, keep_ns[event.packet]):
-            refused[event.packet] = visit - event.packet * width - 1
-            service_ns[visit] = refused_ns[visit]
+        if not has_needs[visit]:
+            return
+        first, packet = visit * kinds, event.packet
+        place = refuses(entry_of[first : first + kinds], limits[packet], keep_ns[packet], event.due_ns)
+        if place >= 0:
+            refused[packet] = visit - packet * width - 1, place
+            service_ns[visit] = refused_ns[first + place]
             station_of[visit + 1] = -1
 
     return check

@@ -12,20 +12,22 @@ from kubesim.engine.integers import Int64Array, read_only, refuse
 from kubesim.errors import PlanError
 
 NO_ENTRY = -1
-"""In ``entry``: the packet needs none at this visit."""
+"""In ``entry``: the packet needs no entry of this kind at this visit."""
 
-_NOT_QUEUED = np.iinfo(np.int64).max
+_LARGEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Tables:
-    """What packets need an entry in, at which visit, and how long it stays.
+    """What packets need entries in, at which visit, and how long they stay.
 
-    A packet that joins a station at a visit with an entry, and is not dropped there because the station is full, needs
-    that entry. If it is in its table, it stays; if not, it is put in if there is a place. Either way its time is then
-    set anew: it leaves the table ``keep_ns`` later, unless another packet needs it before. Entries whose time has come
-    have left before any packet of that instant. A packet for whose entry there is no place is refused: at this visit
-    it is served for ``refused_ns``, and then it is lost.
+    A packet needs up to k entries at a visit, each in another table. One that joins a station at a visit with entries,
+    and is not dropped there because the station is full, gets all of them or none. An entry that is in its table is to
+    be had; another one is if its table has a place left. If all are to be had, those that are not in their tables are
+    put in, and the time of each is set anew: it leaves the table ``keep_ns`` later, unless another packet needs it
+    before. Entries whose time has come have left before any packet of that instant. Otherwise nothing is put in or
+    set, and the first of the entries, in their order, that is not to be had refuses the packet: at this visit it is
+    served for that one's ``refused_ns``, and then it is lost.
 
     Parameters
     ----------
@@ -35,12 +37,15 @@ class Tables:
         How many of them are taken all the time.
     table : array of int64, shape (e,)
         The table of each entry.
-    entry : array of int64, shape (n, visits)
-        The entry that each packet needs at each visit, −1 for none.
-    keep_ns : array of int64, shape (n,)
-        How long its entries stay after it, at least 1; not read of a packet without any.
-    refused_ns : array of int64, shape (n, visits)
+    entry : array of int64, shape (n, visits, k)
+        The entries that each packet needs at each visit, in their order, −1 for none.
+    keep_ns : array of int64, shape (n, k)
+        How long its entries stay after it, at least 1; not read of entries that a packet needs nowhere.
+    refused_ns : array of int64, shape (n, visits, k)
         How long it is served where it is refused, at least 1; not read where ``entry`` is −1.
+    limit : array of int64, shape (n, k), optional
+        With so many places of a table taken, this packet finds none that is left; by default, and at the most,
+        ``capacity``.
 
     Raises
     ------
@@ -54,6 +59,7 @@ class Tables:
     entry: Int64Array
     keep_ns: Int64Array
     refused_ns: Int64Array
+    limit: Int64Array
 
     def __init__(
         self,
@@ -63,14 +69,16 @@ class Tables:
         entry: npt.ArrayLike,
         keep_ns: npt.ArrayLike,
         refused_ns: npt.ArrayLike,
+        limit: npt.ArrayLike | None = None,
     ) -> None:
         for name, value, dimensions in (
             ("capacity", capacity, 1),
             ("held", held, 1),
             ("table", table, 1),
-            ("entry", entry, 2),
-            ("keep_ns", keep_ns, 1),
-            ("refused_ns", refused_ns, 2),
+            ("entry", entry, 3),
+            ("keep_ns", keep_ns, 2),
+            ("refused_ns", refused_ns, 3),
+            ("limit", np.full(np.shape(keep_ns), _LARGEST) if limit is None else limit, 2),
         ):
             object.__setattr__(self, name, read_only(f"tables.{name}", value, dimensions))
         if len(self.held) != len(self.capacity):
@@ -81,9 +89,8 @@ class Tables:
 
     def of_packets(self, packet: Int64Array) -> Tables:
         """The same for some of the packets, in this order, shape (m,)."""
-        return Tables(
-            self.capacity, self.held, self.table, self.entry[packet], self.keep_ns[packet], self.refused_ns[packet]
-        )
+        entry, keep_ns, refused_ns = self.entry[packet], self.keep_ns[packet], self.refused_ns[packet]
+        return Tables(self.capacity, self.held, self.table, entry, keep_ns, refused_ns, self.limit[packet])
 
     def check(self, station: Int64Array) -> None:
         """See that they fit the stations of a plan, shape (n, visits).
@@ -93,18 +100,41 @@ class Tables:
         PlanError
             If they do not.
         """
-        for name, shape in (("entry", station.shape), ("refused_ns", station.shape), ("keep_ns", station.shape[:1])):
+        self._check_shapes(*station.shape)
+        is_needed = self.entry != NO_ENTRY
+        refuse("tables.entry", _any(self.entry < NO_ENTRY), "there is no such entry", "packet")
+        refuse("tables.entry", _any(self.entry >= len(self.table)), "there is no such entry", "packet")
+        refuse("tables.entry", _any(is_needed & (station < 0)[:, :, None]), "there is no such visit", "packet")
+        refuse("tables.entry", self._needs_two_of_a_table(), "it needs two entries of one table at a visit", "packet")
+        too_short = is_needed.any(axis=1) & (self.keep_ns < 1)
+        refuse("tables.keep_ns", np.any(too_short, axis=1), "an entry stays at least 1 ns", "packet")
+        refuse("tables.limit", np.any(self.limit < 0, axis=1), "fewer than 0 places cannot be too many", "packet")
+        too_short = is_needed & (self.refused_ns < 1)
+        refuse("tables.refused_ns", _any(too_short), "service lasts at least 1 ns", "packet")
+
+    def _check_shapes(self, packets: int, visits: int) -> None:
+        kinds = self.entry.shape[2]
+        for name, shape in (
+            ("entry", (packets, visits, kinds)),
+            ("refused_ns", (packets, visits, kinds)),
+            ("keep_ns", (packets, kinds)),
+            ("limit", (packets, kinds)),
+        ):
             if getattr(self, name).shape != shape:
                 raise PlanError(f"plan: tables.{name} has shape {getattr(self, name).shape}; it needs {shape}")
-        is_needed = self.entry != NO_ENTRY
-        unknown = np.any((self.entry < NO_ENTRY) | (self.entry >= len(self.table)), axis=1)
-        refuse("tables.entry", unknown, "there is no such entry", "packet")
-        refuse("tables.entry", np.any(is_needed & (station < 0), axis=1), "there is no such visit", "packet")
-        refuse(
-            "tables.keep_ns", np.any(is_needed, axis=1) & (self.keep_ns < 1), "an entry stays at least 1 ns", "packet"
-        )
-        too_short = np.any(is_needed & (self.refused_ns < 1), axis=1)
-        refuse("tables.refused_ns", too_short, "service lasts at least 1 ns", "packet")
+
+    def _needs_two_of_a_table(self) -> npt.NDArray[np.bool_]:
+        """Which packets, shape (n,), need several entries of one table at a visit."""
+        if self.entry.shape[2] <= 1 or not len(self.table):
+            return np.zeros(len(self.entry), np.bool_)
+        none = -1 - np.arange(self.entry.shape[2])
+        tables = np.sort(np.where(self.entry >= 0, self.table[self.entry], none), axis=2)
+        return _any(tables[:, :, 1:] == tables[:, :, :-1])
+
+
+def _any(wrong: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """In which rows, shape (n,), anything is, of shape (n, visits, k)."""
+    return np.asarray(wrong.any(axis=(1, 2)), np.bool_)
 
 
 class Occupancy:
@@ -124,23 +154,35 @@ class Occupancy:
         self._capacity: list[int] = tables.capacity.tolist()
         self._taken: list[int] = tables.held.tolist()
         self._leaves_ns = [-1] * len(self._table)
-        self._queued_ns: list[int] = [_NOT_QUEUED] * len(self._table)
+        self._queued_ns: list[int] = [_LARGEST] * len(self._table)
         self._leaving: list[list[tuple[int, int]]] = [[] for _ in self._capacity]
         self.highest: list[int] = tables.held.tolist()
 
-    def admits(self, entry: int, now: int, keep_ns: int) -> bool:
-        """Whether the entry is in its table, or is put in now; it then stays for so long."""
-        table = self._table[entry]
-        self._let_leave(table, now)
+    def refuses(self, entries: list[int], limits: list[int], keep_ns: list[int], now: int) -> int:
+        """Put in all of a packet's entries now, each to stay for so long, or none; which has no place, −1 if all do."""
+        for place, entry in enumerate(entries):
+            if entry < 0:
+                continue
+            table = self._table[entry]
+            leaving = self._leaving[table]
+            if leaving and leaving[0][0] <= now:
+                self._let_leave(table, now)
+            if self._leaves_ns[entry] < 0 and self._taken[table] >= min(self._capacity[table], limits[place]):
+                return place
+        for place, entry in enumerate(entries):
+            if entry >= 0:
+                self._keep(entry, now + keep_ns[place])
+        return -1
+
+    def _keep(self, entry: int, leaves_ns: int) -> None:
+        """Put the entry in if it is not, and set its time."""
         if self._leaves_ns[entry] < 0:
-            if self._taken[table] >= self._capacity[table]:
-                return False
+            table = self._table[entry]
             self._taken[table] += 1
             self.highest[table] = max(self.highest[table], self._taken[table])
-        self._leaves_ns[entry] = leaves_ns = now + keep_ns
+        self._leaves_ns[entry] = leaves_ns
         if leaves_ns < self._queued_ns[entry]:
             self._queue(entry)
-        return True
 
     def _let_leave(self, table: int, now: int) -> None:
         leaving = self._leaving[table]
@@ -151,7 +193,7 @@ class Occupancy:
             if self._leaves_ns[entry] > now:
                 self._queue(entry)
                 continue
-            self._queued_ns[entry], self._leaves_ns[entry] = _NOT_QUEUED, -1
+            self._queued_ns[entry], self._leaves_ns[entry] = _LARGEST, -1
             self._taken[table] -= 1
 
     def _queue(self, entry: int) -> None:

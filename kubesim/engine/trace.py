@@ -25,6 +25,8 @@ class Trace:
         Joining the queue, begin of service, end of service.
     refused_visit : array of int64, shape (n,)
         The visit at which the packet was refused, −1 if it was not.
+    refused_entry : array of int64, shape (n,)
+        The entry for which there was no place then, −1 likewise.
     highest_occupancy : array of int64, shape (t,)
         The most places of each table that were taken at any time.
     """
@@ -33,6 +35,7 @@ class Trace:
     start_ns: Int64Array
     depart_ns: Int64Array
     refused_visit: Int64Array
+    refused_entry: Int64Array
     highest_occupancy: Int64Array
 
     def waiting_ns(self) -> Int64Array:

@@ -23,6 +23,7 @@ from kubesim.scenario.node_local_dns import install_node_local_dns
 if TYPE_CHECKING:
     from kubesim.cluster import Cluster, LoadBalancing, Node, OutsideHost, Pod
     from kubesim.cni import CniPlugin
+    from kubesim.kernel.packet import FlowTuple
     from kubesim.proxy import ServiceProxy
     from kubesim.scenario.conntrack_tables import TableSize
 
@@ -131,6 +132,17 @@ class Deployment:
         """Flush what remembers connections on all nodes; what conntrack knows of tunnels, and megaflows, may stay."""
         for host in self._hosts.values():
             host.forget_connections(keeps_tunnels=keeps_tunnels, keeps_megaflows=keeps_megaflows)
+
+    def source_translations(self) -> dict[str, FlowTuple]:
+        """The tuple that answers have on each machine whose conntrack knows a connection with a translated source."""
+        found = {}
+        for name, host in self._hosts.items():
+            known = () if host.root.conntrack is None else host.root.conntrack.connections()
+            translated = (one.reply for one in known if one.has_source_nat)
+            with_ports = next((one for one in translated if one.protocol in TRANSPORT_HEADER_BYTES), None)
+            if with_ports is not None:
+                found[name] = with_ports
+        return found
 
     @property
     def upcall_ratio(self) -> float | None:

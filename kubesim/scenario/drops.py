@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kubesim.scenario.stations import LIMITS
+from kubesim.scenario.table_use import refusals
 
 if TYPE_CHECKING:
     from kubesim.engine import Trace
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from kubesim.scenario.stations import Station
 
 SOCKET_BUFFER = "socket buffer"
-CONNTRACK = "conntrack.max_entries"
+CONNTRACK, SNAT_PORTS = "conntrack.max_entries", "conntrack.snat_ports"
 
 
 def drops(planned: Planned, trace: Trace) -> pd.DataFrame:
@@ -37,14 +38,20 @@ def drops(planned: Planned, trace: Trace) -> pd.DataFrame:
     places = [(stations[one].host, _limit_of(stations[one])) for one in plan.station[packet, visit].tolist()]
     moments = trace.arrive_ns[packet, visit].tolist()
     if plan.tables is not None:
-        packet = np.flatnonzero(trace.is_refused())
-        visit = trace.refused_visit[packet]
-        table = plan.tables.table[plan.tables.entry[packet, visit]]
-        places += [(planned.table_hosts[one], CONNTRACK) for one in table.tolist()]
-        moments += trace.arrive_ns[packet, visit].tolist()
+        packet, table = refusals(plan.tables, trace)
+        places += [_table_place(planned, one) for one in table.tolist()]
+        moments += trace.arrive_ns[packet, trace.refused_visit[packet]].tolist()
     found = pd.DataFrame(places, columns=["host", "limit"]).assign(moment_ns=np.array(moments, np.int64))
     measures = {"dropped_packets": ("moment_ns", "count"), "first_drop_ns": ("moment_ns", "min")}
     return found.groupby(["host", "limit"], as_index=False).agg(**measures)
+
+
+def _table_place(planned: Planned, table: int) -> tuple[str, str]:
+    """The node of a table, and the field that limits it."""
+    nodes = len(planned.table_hosts)
+    if table < nodes:
+        return planned.table_hosts[table], CONNTRACK
+    return planned.port_tables[table - nodes].host, SNAT_PORTS
 
 
 def _limit_of(station: Station) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -114,24 +114,57 @@ class Opening:
         return cls(hops, sum(hop.cost_ns for hop in hops), sum(hop.deviation_ns for hop in hops), first_lookup(hops))
 
 
+class Socket(NamedTuple):
+    """An address and a port."""
+
+    address: str
+    port: int
+
+
+class SourceNat(NamedTuple):
+    """What conntrack of a machine on a route gives connections a new source for.
+
+    Parameters
+    ----------
+    host
+        The machine.
+    address
+        The new source.
+    destination
+        Where packets go from there; None for the endpoint of each flow.
+    protocol
+        ``"tcp"`` or the like.
+    """
+
+    host: str
+    address: str
+    destination: Socket | None
+    protocol: str
+
+
 @dataclass
 class FlowClasses:
     """Which route, opening and server each flow has.
 
     Parameters
     ----------
-    routes, openings, servers
-        All that are in use; servers by name.
-    route, opening, server : array of int64, shape (f,)
-        Of each flow, as positions in these lists; a flow that nobody serves has the server −1.
+    routes, openings, servers, endpoints
+        All that are in use; servers by name, endpoints by where they listen.
+    source_nats
+        Which sources are translated along each of the routes, once per machine at the most.
+    route, opening, server, endpoint : array of int64, shape (f,)
+        Of each flow, as positions in these lists; a flow that nobody serves has the server and the endpoint −1.
     """
 
     routes: list[Route]
     openings: list[Opening]
     servers: list[str]
+    endpoints: list[Socket]
+    source_nats: list[tuple[SourceNat, ...]]
     route: npt.NDArray[np.int64]
     opening: npt.NDArray[np.int64]
     server: npt.NDArray[np.int64]
+    endpoint: npt.NDArray[np.int64]
 
 
 def classify(
@@ -234,7 +267,9 @@ class _Classifier:
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
         self._route_list: list[Route] = []
+        self._source_nats: list[tuple[SourceNat, ...]] = []
         self._servers: dict[str, int] = {}
+        self._endpoints: dict[Socket, int] = {}
         self._kinds_by_service = messages.kinds_by_service()
         self._repeated = frozenset[int]() if deployment.upcall_ratio is None else _repeated_kinds(messages)
 
@@ -246,17 +281,18 @@ class _Classifier:
     ) -> FlowClasses:
         """Classify all flows, in order."""
         flows = self._messages.flows
-        table = np.zeros((len(flows), 3), np.int64)
+        table = np.zeros((len(flows), 4), np.int64)
         columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known, is_cached)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         for row, (client, service, *rest) in enumerate(rows):
             destination = self._messages.services[service]
             table[row] = self._classify(_Flow(self._messages.clients[client], service, destination, *rest))
         openings = [Opening.of(hops) for hops in self._openings]
-        return FlowClasses(self._route_list, openings, list(self._servers), table[:, 0], table[:, 1], table[:, 2])
+        served = list(self._servers), list(self._endpoints)
+        return FlowClasses(self._route_list, openings, *served, self._source_nats, *table.T)
 
-    def _classify(self, flow: _Flow) -> tuple[int, int, int]:
-        """Route, opening and server of one flow."""
+    def _classify(self, flow: _Flow) -> tuple[int, int, int, int]:
+        """Route, opening, server and endpoint of one flow."""
         through = flow.destination.through
         if through in (Through.NODE_LOCAL_DNS, Through.LOCALHOST):
             server: _Server | Path = self._nearby(flow)
@@ -270,10 +306,11 @@ class _Classifier:
             found = choices.find(flow.number, flow.client.address, flow.source_port)
             server = found or self._open(flow, choices)
         if isinstance(server, Path):
-            return self._dead_end(flow, server), 0, -1
+            return self._dead_end(flow, server), 0, -1, -1
         name = self._deployment.server_name(server.address, server.port)
         number = self._servers.setdefault(name, len(self._servers))
-        return self._route(flow, server), server.opening, number
+        endpoint = self._endpoints.setdefault(Socket(server.address, server.port), len(self._endpoints))
+        return self._route(flow, server), server.opening, number, endpoint
 
     def _is_virtual(self, flow: _Flow) -> bool:
         """Whether a flow goes to a virtual address; else its client has an endpoint's address from DNS."""
@@ -375,9 +412,19 @@ class _Classifier:
             if any(known):
                 self._deployment.forget_connections(keeps_tunnels=known[0], keeps_megaflows=known[1])
                 route = self._walk(flow, server)
+            self._source_nats.append(self._translations(server))
             self._deployment.forget_connections()
             self._route_list.append(route)
         return self._routes[key]
+
+    def _translations(self, server: _Server) -> tuple[SourceNat, ...]:
+        """Where the connection that was walked has got another source."""
+        endpoint, found = Socket(server.address, server.port), []
+        for host, reply in self._deployment.source_translations().items():
+            destination = Socket(reply.source, reply.source_port)
+            other = None if destination == endpoint else destination
+            found.append(SourceNat(host, reply.destination, other, reply.protocol))
+        return tuple(found)
 
     def _walk(self, flow: _Flow, server: _Server) -> Route:
         """Send one message of each kind along a route, as a new connection would."""
@@ -414,6 +461,7 @@ class _Classifier:
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             first = self._kinds(flow)[0][0]
+            self._source_nats.append(())
             self._route_list.append({first: KindPath(priced(path.hops, self._costs), path.reason)})
         return self._routes[key]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kubesim.scenario.conntrack_tables import ConntrackLimits
-    from kubesim.scenario.flow_classes import FlowClasses
+    from kubesim.scenario.flow_classes import FlowClasses, SourceNat
     from kubesim.streams import Streams
 
 _NO_THREAD = -1
@@ -43,7 +43,9 @@ class Planned:
     refusals
         How many connections end where, by the reason.
     table_hosts
-        The node of each table of the plan.
+        The node of each conntrack table of the plan: its first tables.
+    port_tables
+        Whose ports the other tables of the plan are.
     """
 
     plan: Plan
@@ -53,6 +55,7 @@ class Planned:
     is_dead_end: npt.NDArray[np.bool_]
     refusals: dict[str, int]
     table_hosts: tuple[str, ...] = ()
+    port_tables: tuple[SourceNat, ...] = ()
 
 
 def make_plan(
@@ -117,7 +120,9 @@ class _Planner:
         service = _drawn(mean, deviation, streams)
         tables = None
         if conntrack is not None:
-            tables = TablePlanner(conntrack, self._messages, self._classes).plan(self._groups, ways, mean, service)
+            tables = TablePlanner(conntrack, self._messages, self._classes, streams).plan(
+                self._groups, ways, mean, service
+            )
         messages, script = self._messages, self._messages.script
         message = np.flatnonzero(kept)
         packet = np.where(kept, np.cumsum(kept) - 1, -1)
@@ -134,8 +139,8 @@ class _Planner:
             wake_ns=self._stations.wakes(),
             tables=None if tables is None else tables.tables.of_packets(message),
         )
-        hosts = () if tables is None else tables.hosts
-        return Planned(plan, self._stations, message, packet, is_dead_end[message], refusals, hosts)
+        owners = () if tables is None else (tables.hosts, tables.ports)
+        return Planned(plan, self._stations, message, packet, is_dead_end[message], refusals, *owners)
 
     def _reachable(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], dict[str, int]]:
         """Which messages can be sent at all, which of them get nowhere, and why."""

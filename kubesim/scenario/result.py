@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kubesim.scenario.drops import drops
+from kubesim.scenario.table_use import conntrack_use, measures, snat_use
 from kubesim.scenario.visits import PricedHop, Role
 from kubesim.stats.measures import Window, busy_ns, latency_summary, measurement_window
 from kubesim.units import BITS_PER_BYTE, NS_PER_S
@@ -129,7 +130,7 @@ class Result:
             "dropped_packets": int((self.trace.is_dropped() | self.trace.is_refused()).sum()),
             "refused_flows": sum(self.planned.refusals.values()),
             **self._backlog_measures,
-            **self._conntrack_measures,
+            **self._table_measures,
             **({} if self.update is None else asdict(self.update)),
         }
 
@@ -153,43 +154,20 @@ class Result:
 
     @cached_property
     def conntrack(self) -> pd.DataFrame:
-        """One row per node with a conntrack table of limited size.
-
-        Columns: ``node``, ``max_entries``, ``highest_entries`` (at any time, those of others included),
-        ``dropped_packets`` for which there was no place, and ``first_drop_ns``, when that happened first (−1 if never).
-        """
-        trace, tables = self.trace, self.planned.plan.tables
-        if tables is None:
-            return pd.DataFrame(columns=["node", "max_entries", "highest_entries", "dropped_packets", "first_drop_ns"])
-        refused = np.flatnonzero(trace.is_refused())
-        visit = trace.refused_visit[refused]
-        table, moment = tables.table[tables.entry[refused, visit]], trace.arrive_ns[refused, visit]
-        drops = np.bincount(table, minlength=len(tables.capacity))
-        first = np.full(len(drops), np.iinfo(np.int64).max)
-        np.minimum.at(first, table, moment)
-        return pd.DataFrame(
-            {
-                "node": list(self.planned.table_hosts),
-                "max_entries": tables.capacity,
-                "highest_entries": trace.highest_occupancy,
-                "dropped_packets": drops,
-                "first_drop_ns": np.where(drops > 0, first, -1),
-            }
-        )
+        """How full nodes' conntrack tables were: see :func:`kubesim.scenario.table_use.conntrack_use`."""
+        return conntrack_use(self.planned, self.trace)
 
     @cached_property
-    def _conntrack_measures(self) -> dict[str, Any]:
-        """What the summary says of the tables together, where the scenario limits them; a node may have none."""
+    def snat_ports(self) -> pd.DataFrame:
+        """How many ports translated sources had: see :func:`kubesim.scenario.table_use.snat_use`."""
+        return snat_use(self.planned, self.trace)
+
+    @cached_property
+    def _table_measures(self) -> dict[str, Any]:
+        """What the summary says of tables, where the scenario limits them."""
         if self.scenario.conntrack is None:
             return {}
-        frame = self.conntrack
-        drops = frame.loc[frame["first_drop_ns"] >= 0, "first_drop_ns"]
-        return {
-            "conntrack_dropped_packets": int(frame["dropped_packets"].sum()),
-            "conntrack_highest_entries": int(frame["highest_entries"].max()) if len(frame) else 0,
-            "conntrack_occupancy_ratio": float((frame["highest_entries"] / frame["max_entries"]).max()),
-            "conntrack_first_drop_ns": float(drops.min()) if len(drops) else float("nan"),
-        }
+        return measures(self.conntrack, "conntrack", "entries") | measures(self.snat_ports, "snat", "ports")
 
     @cached_property
     def utilisation(self) -> pd.DataFrame:

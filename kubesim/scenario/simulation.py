@@ -22,6 +22,7 @@ from kubesim.scenario.provenance import provenance
 from kubesim.scenario.result import Result
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations, notice_of_backlog
+from kubesim.scenario.table_use import notice_of_ports
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
@@ -75,9 +76,11 @@ def _run(scenario: Scenario) -> Result:
     planned = make_plan(messages, classes, stations, streams, limits)
     trace = ENGINES[scenario.engine](planned.plan)
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
+    no_port = notice_of_ports(messages, planned, trace)
     notices = (
         *deployment.notices,
         reuse,
+        no_port,
         notice_of_backlog(scenario.hardware),
         notice_of_refusal(len(messages.flows), planned),
     )

@@ -4,8 +4,8 @@
     One row per transaction.
 ``breakdown.*``, ``utilisation.*``
     Where the time goes, by operation and by station.
-``conntrack.*``
-    How full nodes' conntrack tables were, where the scenario limits them.
+``conntrack.*``, ``snat_ports.*``
+    How full nodes' conntrack tables were, and how many ports translated sources had, where the scenario limits them.
 ``drops.*``
     Where packets were dropped, and which limit that was, if any were.
 ``packets.*``, ``hops.*``
@@ -57,7 +57,7 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False, 
         "utilisation": result.utilisation,
     }
     if result.scenario.conntrack is not None:
-        tables["conntrack"] = result.conntrack
+        tables |= {"conntrack": result.conntrack, "snat_ports": result.snat_ports}
     if len(result.drops):
         tables["drops"] = result.drops
     if with_packets:

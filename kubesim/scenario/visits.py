@@ -67,6 +67,8 @@ class Visit:
         cache, a slow clock) makes its neighbours slow too.
     lookup_ns
         The part of the mean until conntrack has looked for the packet's connection, None where it does not.
+    confirm_ns
+        The part of the mean until conntrack has put a new connection into its table, None where it does not.
     """
 
     host: str
@@ -74,6 +76,7 @@ class Visit:
     mean_ns: int
     deviation_ns: float
     lookup_ns: int | None = None
+    confirm_ns: int | None = None
 
 
 class Lookup(NamedTuple):
@@ -85,10 +88,15 @@ class Lookup(NamedTuple):
 
 def first_lookup(hops: Iterable[PricedHop]) -> Lookup | None:
     """The first lookup among some hops, None if there is none."""
+    return _first(hops, "conntrack_lookup")
+
+
+def _first(hops: Iterable[PricedHop], operation: str) -> Lookup | None:
+    """Where an operation is first done, and what has been by then."""
     done_ns = 0
     for one in hops:
         done_ns += one.cost_ns
-        if one.hop.operation == "conntrack_lookup":
+        if one.hop.operation == operation:
             return Lookup(one.hop.host, done_ns)
     return None
 
@@ -121,7 +129,8 @@ def visits(hops: Iterable[PricedHop]) -> tuple[Visit, ...]:
     found = []
     for (host, role), neighbours in groupby(hops, lambda one: (one.hop.host, one.role)):
         group = list(neighbours)
-        lookup = first_lookup(group)
+        lookup, confirm = first_lookup(group), _first(group, "conntrack_confirm")
         mean_ns, deviation_ns = sum(one.cost_ns for one in group), sum(one.deviation_ns for one in group)
-        found.append(Visit(host, role, mean_ns, deviation_ns, None if lookup is None else lookup.until_ns))
+        until_ns = (None if one is None else one.until_ns for one in (lookup, confirm))
+        found.append(Visit(host, role, mean_ns, deviation_ns, *until_ns))
     return tuple(found)

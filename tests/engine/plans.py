@@ -50,21 +50,24 @@ def plans(draw: st.DrawFn, loops: bool = True) -> Plan:
 
 @st.composite
 def tables(draw: st.DrawFn, station: Int64Array) -> Tables:
-    """Few places, and entries that packets share."""
+    """Few places, and entries that packets share; each kind of entry is in tables of its own."""
     packets, visits = station.shape
-    count, entries = draw(st.integers(1, 2)), draw(st.integers(1, 5))
+    kinds, of_each, entries = draw(st.integers(0, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 5))
 
     def numbers(strategy: st.SearchStrategy[int], *shape: int) -> Int64Array:
         length = int(np.prod(shape))
         return np.array(draw(st.lists(strategy, min_size=length, max_size=length)), np.int64).reshape(shape)
 
+    kind = np.arange(kinds)
+    entry = numbers(st.integers(-1, entries - 1), packets, visits, kinds)
     return Tables(
-        capacity=numbers(st.integers(0, 3), count),
-        held=numbers(st.integers(0, 1), count),
-        table=numbers(st.integers(0, count - 1), entries),
-        entry=np.where(station >= 0, numbers(st.integers(-1, entries - 1), packets, visits), -1),
-        keep_ns=numbers(st.integers(1, 9), packets),
-        refused_ns=numbers(st.integers(1, 3), packets, visits),
+        capacity=numbers(st.integers(0, 3), kinds * of_each),
+        held=numbers(st.integers(0, 1), kinds * of_each),
+        table=np.ravel(numbers(st.integers(0, of_each - 1), kinds, entries) + (kind * of_each)[:, None]),
+        entry=np.where((station >= 0)[:, :, None] & (entry >= 0), entry + kind * entries, -1),
+        keep_ns=numbers(st.integers(1, 9), packets, kinds),
+        refused_ns=numbers(st.integers(1, 3), packets, visits, kinds),
+        limit=draw(st.none() | st.just(numbers(st.integers(0, 4), packets, kinds))),
     )
 
 
@@ -89,7 +92,7 @@ class ReferenceEngine:
         self.queues: list[list[int]] = [[] for _ in plan.servers]
         self.visit = dict.fromkeys(range(plan.packets), -1)
         self.entry_leaves: dict[int, int] = {}
-        self.refused: dict[int, int] = {}
+        self.refused: dict[int, tuple[int, int]] = {}
         self.highest = [] if plan.tables is None else plan.tables.held.tolist()
         self.serving: dict[int, _Server] = {}
         self.pending = [(int(plan.release_ns[p]), p) for p in range(plan.packets) if plan.after[p] == NEVER]
@@ -124,8 +127,8 @@ class ReferenceEngine:
         free = [server for server in self.servers[station] if not server.is_busy]
         inside = len(self.servers[station]) - len(free) + len(self.queues[station])
         has_room = free or self.plan.capacity[station] == UNLIMITED or inside < self.plan.capacity[station]
-        if has_room and not self._has_entry(packet, now):
-            self.refused[packet] = self.visit[packet]
+        if has_room and self.plan.tables is not None:
+            self._ask_for_entries(self.plan.tables, packet, self.visit[packet], now)
         if free:
             awake = [server for server in free if server.idle_since == now]
             self._serve(packet, (awake or free)[0], now + (0 if awake else int(self.plan.wake_ns[station])))
@@ -134,28 +137,29 @@ class ReferenceEngine:
         else:
             self._end(packet, now, lost=True)
 
-    def _has_entry(self, packet: int, now: int) -> bool:
-        """Whether the packet needs no entry at this visit, or has it now: looks at all entries there are."""
-        tables = self.plan.tables
-        entry = -1 if tables is None else int(tables.entry[packet, self.visit[packet]])
-        if tables is None or entry < 0:
-            return True
-        self.entry_leaves = {one: leaves for one, leaves in self.entry_leaves.items() if leaves > now}
-        table = tables.table[entry]
-        taken = int(tables.held[table]) + sum(tables.table[one] == table for one in self.entry_leaves)
-        if entry not in self.entry_leaves:
-            if taken >= tables.capacity[table]:
-                return False
-            self.highest[table] = max(self.highest[table], taken + 1)
-        self.entry_leaves[entry] = now + int(tables.keep_ns[packet])
-        return True
+    def _ask_for_entries(self, tables: Tables, packet: int, visit: int, now: int) -> None:
+        """Refuse the packet, or note what it has now: tries it on a copy, and looks at all entries there are."""
+        leaves = {one: leaves for one, leaves in self.entry_leaves.items() if leaves > now}
+        highest = list(self.highest)
+        for kind, entry in enumerate(tables.entry[packet, visit].tolist()):
+            if entry < 0:
+                continue
+            table = tables.table[entry]
+            taken = int(tables.held[table]) + sum(tables.table[one] == table for one in leaves)
+            if entry not in leaves:
+                if taken >= tables.capacity[table] or taken >= tables.limit[packet, kind]:
+                    self.refused[packet] = visit, kind
+                    return
+                highest[table] = max(highest[table], taken + 1)
+            leaves[entry] = now + int(tables.keep_ns[packet, kind])
+        self.entry_leaves, self.highest = leaves, highest
 
     def _serve(self, packet: int, server: _Server, start: int) -> None:
         visit = self.visit[packet]
-        services = self.plan.service_ns
+        service = self.plan.service_ns[packet, visit]
         if packet in self.refused and self.plan.tables is not None:
-            services = self.plan.tables.refused_ns
-        end = start + int(services[packet, visit])
+            service = self.plan.tables.refused_ns[packet, visit, self.refused[packet][1]]
+        end = start + int(service)
         self.start[packet, visit], self.depart[packet, visit] = start, end
         server.is_busy = True
         self.serving[packet] = server
@@ -168,6 +172,14 @@ class ReferenceEngine:
                 self._end(follower, now, lost=True)
             else:
                 heapq.heappush(self.pending, (max(now + delay, int(self.plan.release_ns[follower])), follower))
+
+    def refusals(self) -> tuple[list[int], list[int]]:
+        """At which visit each packet was refused, and for which entry; −1 for those that were not."""
+        packets, tables = range(self.plan.packets), self.plan.tables
+        found = [(self.refused[one][0] if one in self.refused else -1) for one in packets]
+        if tables is None:
+            return found, found
+        return found, [int(tables.entry[one, *self.refused[one]]) if one in self.refused else -1 for one in packets]
 
     def times(self, which: str) -> list[list[int]]:
         """One of the three arrays of a trace."""

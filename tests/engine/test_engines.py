@@ -38,7 +38,7 @@ def test_a_trace_is_what_the_contract_says(engine: Engine, plan: Plan) -> None:
     assert trace.arrive_ns.tolist() == expected.times("arrive")
     assert trace.start_ns.tolist() == expected.times("start")
     assert trace.depart_ns.tolist() == expected.times("depart")
-    assert trace.refused_visit.tolist() == [expected.refused.get(packet, -1) for packet in range(plan.packets)]
+    assert (trace.refused_visit.tolist(), trace.refused_entry.tolist()) == expected.refusals()
     assert trace.highest_occupancy.tolist() == expected.highest
 
 
@@ -114,9 +114,9 @@ def connections(opened_ns: list[int], closed_ns: list[int], places: int, **kind:
         tables=Tables(
             capacity=[places],
             table=np.zeros(count, np.int64),
-            entry=np.tile(np.arange(count), 2)[:, None],
-            keep_ns=np.repeat([1000, 10], count),
-            refused_ns=np.full((2 * count, 1), 3),
+            entry=np.tile(np.arange(count), 2)[:, None, None],
+            keep_ns=np.repeat([1000, 10], count)[:, None],
+            refused_ns=np.full((2 * count, 1, 1), 3),
             **{"held": [0], **kind},
         ),
     )
@@ -144,9 +144,59 @@ def test_a_table_that_never_fills_changes_nothing(engine: Engine) -> None:
     plan = connections(list(range(50)), list(range(100, 150)), places=50)
     bare = Plan(plan.release_ns, plan.station, plan.service_ns, plan.servers, plan.capacity)
     with_table, without = engine(plan), engine(bare)
-    for name in ("arrive_ns", "start_ns", "depart_ns", "refused_visit"):
+    for name in ("arrive_ns", "start_ns", "depart_ns", "refused_visit", "refused_entry"):
         assert getattr(with_table, name).tolist() == getattr(without, name).tolist()
     assert without.highest_occupancy.tolist() == []
+
+
+def pairs(released_ns: list[int], places: tuple[int, int], **kind: Any) -> Plan:
+    """Each packet has an entry for itself in one table for 10 ns, and one in another for 30."""
+    count = len(released_ns)
+    return Plan(
+        release_ns=released_ns,
+        station=np.zeros((count, 1), np.int64),
+        service_ns=np.ones((count, 1), np.int64),
+        servers=[1000],
+        capacity=[UNLIMITED],
+        tables=Tables(
+            capacity=places,
+            held=[0, 0],
+            table=np.repeat([0, 1], count),
+            entry=np.arange(2 * count).reshape(2, count).T[:, None],
+            keep_ns=np.tile([10, 30], (count, 1)),
+            refused_ns=np.tile([3, 5], (count, 1))[:, None],
+            **kind,
+        ),
+    )
+
+
+def test_who_does_not_get_all_entries_gets_none(engine: Engine) -> None:
+    trace = engine(pairs([0, 10, 11, 31], places=(1, 1)))
+    assert trace.is_refused().tolist() == [False, True, True, False]
+    assert trace.highest_occupancy.tolist() == [1, 1], "the second left the first table's place to others"
+    assert trace.refused_entry.tolist() == [-1, 5, 6, -1], "it lacks the second kind"
+    assert (trace.depart_ns - trace.start_ns)[:, 0].tolist() == [1, 5, 5, 1]
+
+
+def test_the_first_entry_without_a_place_refuses(engine: Engine) -> None:
+    trace = engine(pairs([0, 5], places=(1, 1)))
+    assert trace.refused_entry.tolist() == [-1, 1]
+    assert (trace.depart_ns - trace.start_ns)[:, 0].tolist() == [1, 3]
+
+
+def test_a_refused_packet_renews_nothing(engine: Engine) -> None:
+    """Packet 1 needs the first's entry again, for long, and one for which there is no place."""
+    table = Tables([1, 0], [0, 0], [0, 0, 1], [[[0, -1]], [[0, 2]], [[1, -1]]], [[10, 1], [99, 1], [10, 1]],
+                   np.ones((3, 1, 2), np.int64))  # fmt: skip
+    plan = Plan([0, 5, 10], np.zeros((3, 1), np.int64), np.ones((3, 1), np.int64), [9], [UNLIMITED], tables=table)
+    assert engine(plan).refused_entry.tolist() == [-1, 2, -1], "packet 0's entry has left at 10 all the same"
+
+
+def test_a_packet_may_find_less_room_than_there_is(engine: Engine) -> None:
+    limit = [[9, 9], [9, 1], [9, 2], [9, 2]]
+    trace = engine(pairs([0, 1, 2, 3], places=(5, 5), limit=limit))
+    assert trace.refused_entry.tolist() == [-1, 5, -1, 7]
+    assert trace.highest_occupancy.tolist() == [2, 2]
 
 
 @pytest.mark.parametrize(("rate", "stay", "places"), [(3.0, 1.0, 4), (20.0, 1.0, 12)])
@@ -157,8 +207,8 @@ def test_refusals_are_as_erlang_says(engine: Engine, rate: float, stay: float, p
     """
     count, second = 40_000, 10**9
     gaps = np.random.default_rng(1).exponential(second / rate, count)
-    table = Tables([places], [0], np.zeros(count, np.int64), np.arange(count)[:, None],
-                   np.full(count, int(stay * second)), np.ones((count, 1), np.int64))  # fmt: skip
+    table = Tables([places], [0], np.zeros(count, np.int64), np.arange(count)[:, None, None],
+                   np.full((count, 1), int(stay * second)), np.ones((count, 1, 1), np.int64))  # fmt: skip
     station = np.zeros((count, 1), np.int64)
     trace = engine(Plan(np.cumsum(gaps).astype(np.int64), station, station + 1, [10**6], [UNLIMITED], tables=table))
     load, blocked = rate * stay, 1.0

@@ -77,9 +77,9 @@ def tables(**changes: Any) -> Tables:
         "capacity": [2],
         "held": [0],
         "table": [0, 0],
-        "entry": [[0, -1], [1, -1]],
-        "keep_ns": [5, 5],
-        "refused_ns": [[1, 1], [1, 1]],
+        "entry": [[[0], [-1]], [[1], [-1]]],
+        "keep_ns": [[5], [5]],
+        "refused_ns": [[[1], [1]], [[1], [1]]],
     }
     return Tables(**{**fields, **changes})
 
@@ -92,13 +92,24 @@ def tables(**changes: Any) -> Tables:
         ({"held": [-1]}, "tables.held of table 0"),
         ({"held": [0, 0]}, "tables.held has 2 entries; it needs 1"),
         ({"table": [0, 1]}, "tables.table of entry 1: there is no such table"),
-        ({"entry": [[0, -1], [2, -1]]}, "tables.entry of packet 1: there is no such entry"),
-        ({"entry": [[0, -1], [-2, -1]]}, "tables.entry of packet 1: there is no such entry"),
-        ({"entry": [[0, -1], [1, 1]]}, "tables.entry of packet 1: there is no such visit"),
-        ({"entry": [[0], [1]]}, "tables.entry has shape"),
-        ({"keep_ns": [5, 0]}, "tables.keep_ns of packet 1: an entry stays at least 1 ns"),
-        ({"keep_ns": [5]}, "tables.keep_ns has shape"),
-        ({"refused_ns": [[0, 1], [1, 1]]}, "tables.refused_ns of packet 0: service lasts at least 1 ns"),
+        ({"entry": [[[0], [-1]], [[2], [-1]]]}, "tables.entry of packet 1: there is no such entry"),
+        ({"entry": [[[0], [-1]], [[-2], [-1]]]}, "tables.entry of packet 1: there is no such entry"),
+        ({"entry": [[[0], [-1]], [[1], [1]]]}, "tables.entry of packet 1: there is no such visit"),
+        ({"entry": [[[0]], [[1]]]}, "tables.entry has shape"),
+        ({"entry": [[0, -1], [1, -1]]}, "tables.entry has 2 dimensions; it needs 3"),
+        (
+            {
+                "entry": [[[0, -1], [-1, -1]], [[1, 0], [-1, -1]]],
+                "keep_ns": [[5, 5]] * 2,
+                "refused_ns": [[[1, 1]] * 2] * 2,
+            },
+            "tables.entry of packet 1: it needs two entries of one table at a visit",
+        ),
+        ({"keep_ns": [[5], [0]]}, "tables.keep_ns of packet 1: an entry stays at least 1 ns"),
+        ({"keep_ns": [[5]]}, "tables.keep_ns has shape"),
+        ({"limit": [[1], [-1]]}, "tables.limit of packet 1: fewer than 0 places cannot be too many"),
+        ({"limit": [[1]]}, "tables.limit has shape"),
+        ({"refused_ns": [[[0], [1]], [[1], [1]]]}, "tables.refused_ns of packet 0: service lasts at least 1 ns"),
     ],
 )
 def test_broken_tables_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -107,5 +118,10 @@ def test_broken_tables_are_refused(changes: dict[str, Any], message: str) -> Non
 
 
 def test_tables_that_fit_are_taken() -> None:
-    assert plan(tables=tables()).tables is not None
+    made = plan(tables=tables()).tables
+    assert made is not None
+    assert (made.limit >= made.capacity.max()).all()
+    no_entries = np.empty((2, 2, 0), np.int64)
+    none = tables(entry=no_entries, keep_ns=no_entries[:, 0], refused_ns=no_entries, table=[])
+    assert plan(tables=none).tables is none
     assert plan().tables is None

@@ -60,6 +60,7 @@ def test_a_connection_has_one_entry_on_each_node_where_it_is_tracked() -> None:
     result = simulate(cni="flannel-vxlan", conntrack={}, traffic={"workload": "tcp_crr"})
     plan, flows = result.planned.plan, len(result.messages.flows)
     assert plan.tables is not None
+    assert plan.tables.entry.shape[2] == 1, "no source is translated"
     assert result.planned.table_hosts == ("node-1", "node-2")
     assert np.bincount(plan.tables.table).tolist() == [flows, flows]
     names = [station.name for station in result.planned.stations.all]
@@ -67,10 +68,10 @@ def test_a_connection_has_one_entry_on_each_node_where_it_is_tracked() -> None:
     kind = result.messages.script.kind[result.planned.message]
     is_request = np.array([one.is_request for one in result.messages.kinds])[kind]
     for packet in range(plan.packets):
-        visits = np.flatnonzero(plan.tables.entry[packet] >= 0)
+        visits = np.flatnonzero(plan.tables.entry[packet, :, 0] >= 0)
         hosts = [names[plan.station[packet, visit]].split()[0] for visit in visits]
         assert hosts == (["node-1", "node-2"] if is_request[packet] else ["node-2", "node-1"])
-        entries = plan.tables.entry[packet, visits]
+        entries = plan.tables.entry[packet, visits, 0]
         assert {result.planned.table_hosts[plan.tables.table[one]] for one in entries} == set(hosts)
         others = plan.tables.entry[flow == flow[packet]]
         assert set(others[others >= 0].tolist()) == set(entries.tolist())
@@ -82,7 +83,7 @@ def test_connections_within_a_node_have_one_entry() -> None:
     assert tables is not None
     assert result.planned.table_hosts == ("node-1",)
     assert len(tables.table) == len(result.messages.flows)
-    assert (np.count_nonzero(tables.entry >= 0, axis=1) == 1).all()
+    assert (np.count_nonzero(tables.entry >= 0, axis=(1, 2)) == 1).all()
 
 
 def test_the_table_is_full_after_places_by_rate() -> None:
@@ -150,7 +151,7 @@ def test_a_refused_packet_takes_its_cores_time_as_far_as_it_comes() -> None:
     others = is_syn & ~trace.is_refused()
     assert spent[refused].mean() < spent[others].mean()
     assert plan.tables is not None
-    assert (spent[refused] == plan.tables.refused_ns[refused, 0]).all()
+    assert (spent[refused] == plan.tables.refused_ns[refused, 0, 0]).all()
     assert spent[refused].mean() > 8200, "it has made a socket and sent a SYN"
 
 

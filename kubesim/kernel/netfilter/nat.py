@@ -24,6 +24,15 @@ _MANIPULATION = {
 _FIRST_PORT, _PORTS = 1024, 64512  # nf_nat_l4proto_unique_tuple: any unprivileged port
 _PORT_WINDOWS = (128, 64, 32, 16, 8)  # NF_NAT_MAX_ATTEMPTS, halved while it is at least 16
 
+SOURCE_PORTS = _PORTS
+"""Ports that translated sources may have, for each address, destination and protocol."""
+
+PORTS_TRIED = sum(_PORT_WINDOWS)
+"""How many ports are tried before a search gives up."""
+
+LONGEST_WINDOW = _PORT_WINDOWS[0]
+"""So many ports, or fewer, are all tried."""
+
 
 class Nat:
     """What walks nat chains for new connections and rewrites the packets of all.
