@@ -226,7 +226,7 @@ def test_drops_are_written_where_there_are_any_and_not_left_behind(tmp_path: Pat
     dropping = simulate(
         cni="calico-bgp", cluster={**SMALL, "nodes": 3}, traffic=STREAM, hardware=LIMITS[0][0], conntrack={}
     )
-    save_result(dropping, tmp_path)
+    save_result(dropping, tmp_path, with_csv=True)
     assert (tmp_path / "drops.csv").read_text().count("hardware.receive_ring") == len(dropping.drops)
     save_result(simulate(), tmp_path)
     assert not [*tmp_path.glob("drops.*"), *tmp_path.glob("conntrack.*")]

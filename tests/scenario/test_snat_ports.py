@@ -90,6 +90,9 @@ def test_the_table_says_where_ports_ran_out() -> None:
     assert result.summary["snat_first_drop_ns"] == frame["first_drop_ns"].min() > 0
     assert result.summary["snat_occupancy_ratio"] == 1
     assert result.summary["conntrack_dropped_packets"] == 0
+    assert set(result.drops["limit"]) == {"conntrack.snat_ports"}
+    assert result.drops["dropped_packets"].sum() == result.summary["snat_dropped_packets"]
+    assert result.drops["host"].tolist() == ["node-1", "node-2", "node-3", "node-4"]
     lost = 400 - 8 * PORTS
     (notice,) = (one for one in result.notices if "port" in one)
     assert notice.startswith(f"{lost} connections found no free port on node-")
