@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -45,6 +46,25 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: it is not UTF-8 text") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a directory of results.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    if not (directory / MANIFEST).exists():
+        raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
+    try:
+        manifest = json.loads(read_text(directory / MANIFEST))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{directory / MANIFEST}, line {error.lineno}: {error.msg}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep", "validation"):
+        raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")
+    return manifest
 
 
 @dataclass(frozen=True)

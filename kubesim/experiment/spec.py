@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from kubesim.errors import InputError, did_you_mean
+from kubesim.experiment.selection import check_expectations
 from kubesim.figure import FigureSpec, Level, TableSpec, level_label
 from kubesim.files import YamlDocument, parse_yaml, read_text
 from kubesim.scenario.spec import Scenario, scenario_from
@@ -43,6 +44,9 @@ class Experiment(BaseModel):
     )
     tables: list[TableSpec] = Field(default=[], description="tables to show when it is done")
     figures: list[FigureSpec] = Field(default=[], description="figures to draw")
+    expect: list[str | dict[str, Any]] = Field(
+        default=[], description="what has to hold of the measures, such as ratio(p99, proxy=iptables, proxy=none) > 1"
+    )
 
     def factor_names(self) -> list[str]:
         """The factors of all grids, in order."""
@@ -91,6 +95,7 @@ def load_experiment(path: Path) -> tuple[Experiment, list[PlannedRun]]:
         problem = _nothing_to_show(spec, runs)
         if problem is not None:
             raise document.error((field, number), problem)
+    check_expectations(document, experiment.expect, [run.levels for run in runs])
     return experiment, runs
 
 
