@@ -12,8 +12,8 @@
     How far measures may be from those of an earlier sweep.
 
 Comparisons are ``>``, ``>=``, ``<``, ``<=``, ``within X ± Y`` (or ``+-``) and ``within X to Y``. Measures are those of
-a run's summary, some with a short name (:data:`kubesim.experiment.measures.SHORT_NAMES`). Factors have their full name or
-the end of it. Levels are written as in tables; those with spaces, brackets or commas stand in quotes. What this module
+a run's summary, some with a short name (:data:`kubesim.experiment.measures.SHORT_NAMES`). Factors have their full name
+or its end. Levels are written as in tables; those with spaces, brackets or commas stand in quotes. What this module
 makes of a text knows neither factors nor results: see :mod:`kubesim.experiment.selection`.
 """
 
