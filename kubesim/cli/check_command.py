@@ -13,7 +13,6 @@ from kubesim.errors import InputError
 
 if TYPE_CHECKING:
     from kubesim.experiment import CheckReport
-    from kubesim.experiment.verdicts import Outcome
 
 _COLOURS = {"holds": "green", "fails": "red", "cannot tell": "yellow"}
 
@@ -68,7 +67,7 @@ def _report(directory: Path, experiment: Path | None) -> CheckReport:
 
 
 def _show(report: CheckReport) -> None:
-    """A table of all expectations, and how many there are of each verdict."""
+    """A table of all expectations, what else there is to know, and how many there are of each verdict."""
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -76,23 +75,28 @@ def _show(report: CheckReport) -> None:
     from kubesim.cli.show import put  # noqa: PLC0415
 
     table = Table(box=SIMPLE_HEAD, title=escape(report.name), title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("", justify="right")
     table.add_column("expectation", overflow="fold", ratio=5)
     for column in ("estimate", "95 % interval"):
         table.add_column(column, justify="right")
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     table.add_column("evaluated over", overflow="fold", ratio=4)
-    for one in report.outcomes:
+    for number, one in enumerate(report.outcomes, start=1):
+        verdict = f"[{_COLOURS[one.verdict.value]}]{one.verdict}[/]"
         table.add_row(
-            escape(one.expectation),
-            one.estimate_text,
-            one.interval_text,
-            f"[{_COLOURS[one.verdict.value]}]{one.verdict}[/]",
-            escape(_told(one)),
+            str(number), escape(one.expectation), one.estimate_text, one.interval_text, verdict, escape(one.over)
         )
     put(table)
+    for told, numbers in _told(report).items():
+        put(f"{', '.join(map(str, numbers))}: {escape(told)}")
     counts = {verdict: sum(one.verdict.value == verdict for one in report.outcomes) for verdict in _COLOURS}
-    put(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+    put(", ".join(f"[{_COLOURS[verdict]}]{count} {verdict}[/]" for verdict, count in counts.items() if count))
 
 
-def _told(one: Outcome) -> str:
-    return "; ".join(part for part in (one.over, one.reason, *one.notes) if part)
+def _told(report: CheckReport) -> dict[str, list[int]]:
+    """Reasons and notes, each with the numbers of the expectations that it is about."""
+    found: dict[str, list[int]] = {}
+    for number, one in enumerate(report.outcomes, start=1):
+        for told in filter(None, (one.reason, *one.notes)):
+            found.setdefault(told, []).append(number)
+    return found

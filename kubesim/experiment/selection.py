@@ -217,7 +217,7 @@ def _resolved(selector: Selector, runs: Runs) -> tuple[str, str]:
     """The factor and level that a selector means."""
     factor = _factor(selector.factor, runs)
     known = runs.known[factor]
-    for text in (selector.level, selector.level.lower(), _as_number(selector.level)):
+    for text in _spellings(selector.level):
         if text in known:
             return factor, text
     raise InputError(
@@ -225,11 +225,10 @@ def _resolved(selector: Selector, runs: Runs) -> tuple[str, str]:
     )
 
 
-def _as_number(text: str) -> str:
-    try:
-        return level_key(float(text))
-    except ValueError:
-        return text
+def _spellings(level: str) -> list[str]:
+    """How a level may be written in tables: 10 for 10.0 and 1e1, True for true in a column that holds texts, too."""
+    number = [level_key(float(level))] if _is_number(level) else []
+    return [level, *number, *([level.lower(), level.capitalize()] if level.lower() in ("true", "false") else [])]
 
 
 def _factor(name: str, runs: Runs) -> str:

@@ -30,6 +30,9 @@ class Verdict(StrEnum):
 _SEVERITY = tuple(Verdict)
 """From good to bad: of several, the last one found is that of all."""
 
+_ROUNDING = 1e-12
+"""What rounding makes of replications that are the same."""
+
 MORE_REPLICATIONS = "one replication cannot say how far runs are apart: give the experiment replications: 5"
 
 
@@ -141,17 +144,18 @@ class Outcome:
         """Its interval likewise."""
         if self.worst is None or not math.isfinite(self.worst.interval.half_width):
             return "unknown"
-        low, high = self.worst.interval.low, self.worst.interval.high
-        return "no spread" if low == high else f"{self._number(low)} to {self._number(high)}"
+        found = self.worst.interval
+        if found.half_width <= _ROUNDING * max(1.0, abs(found.estimate)):
+            return "no spread"
+        return f"{self._number(found.low)} to {self._number(found.high)}"
 
     @property
     def over(self) -> str:
         """What it was evaluated over, in words."""
         if self.worst is None:
             return "nothing yet"
-        parts = [counted(self.combinations, "combination")]
-        if self.verdict is not Verdict.HOLDS and self.combinations > 1:
-            parts[0] += f", {self.counts[self.verdict]} of which: {self.verdict}"
+        count = 0 if self.verdict is Verdict.HOLDS or self.combinations == 1 else self.counts[self.verdict]
+        parts = [(f"{count} of " if count else "") + counted(self.combinations, "combination")]
         if self.left_out:
             parts.append(f"{self.left_out} more with one side only")
         if self.worst.interval.replications:
