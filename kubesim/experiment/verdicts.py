@@ -113,7 +113,7 @@ class Outcome:
     counts
         How many combinations there are of each verdict.
     left_out
-        Combinations in which one side only was run.
+        Combinations in which one side only, or one level of a slope, was run.
     reason
         Why the data cannot tell.
     notes
@@ -137,7 +137,9 @@ class Outcome:
     @property
     def estimate_text(self) -> str:
         """The estimate of the worst combination, as people read it."""
-        return "-" if self.worst is None else self._number(self.worst.interval.estimate)
+        if self.worst is None:
+            return "-"
+        return self._number(self.worst.interval.estimate) + (" each" if self.kind is Kind.SLOPE else "")
 
     @property
     def interval_text(self) -> str:
@@ -157,7 +159,7 @@ class Outcome:
         count = 0 if self.verdict is Verdict.HOLDS or self.combinations == 1 else self.counts[self.verdict]
         parts = [(f"{count} of " if count else "") + counted(self.combinations, "combination")]
         if self.left_out:
-            parts.append(f"{self.left_out} more with one side only")
+            parts.append(f"{self.left_out} more have nothing to compare")
         if self.worst.interval.replications:
             parts.append(counted(self.worst.interval.replications, "replication"))
         named = [self.worst.measure] if self.kind is None else []
@@ -196,7 +198,7 @@ class Outcome:
         rounded = 0.0 if abs(value) < 1e-9 else value  # what rounding leaves of nothing
         if self.kind is Kind.RATIO or self.worst is None:
             return format_count(rounded)
-        return format_measure(self.worst.measure, rounded) + (" each" if self.kind is Kind.SLOPE else "")
+        return format_measure(self.worst.measure, rounded)
 
     def _direction(self) -> str:
         """Whether a regression's worst is for the better or for the worse."""

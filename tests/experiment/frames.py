@@ -20,7 +20,7 @@ def table_of_runs(
     seed: int = 1,
 ) -> pd.DataFrame:
     """All combinations of levels; the measure gets the levels by place and then the number of the replication."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for levels in itertools.product(*factors.values()):
         for replication in range(replications):
             rows.append(

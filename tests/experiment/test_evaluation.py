@@ -21,7 +21,7 @@ from tests.experiment.frames import table_of_runs
 if TYPE_CHECKING:
     from kubesim.experiment.verdicts import Outcome
 
-TWO_FACTORS = {"proxy": ["iptables", "nftables"], "cluster.services": [10, 1000]}
+TWO_FACTORS: dict[str, list[Any]] = {"proxy": ["iptables", "nftables"], "cluster.services": [10, 1000]}
 
 
 def only(report: CheckReport) -> Outcome:
@@ -89,8 +89,8 @@ def test_nothing_holds_over_nothing() -> None:
         check(frame, expect=["ratio(p50, proxy=iptables, proxy=cilium-ebpf) > 0.1"])
     with pytest.raises(InputError, match="no run has cni = flannel, proxy = cilium-ebpf"):
         check(frame, expect=["value(p50, cni=flannel, proxy=cilium-ebpf) < 1 s"])
-    missing = frame.assign(**{"cluster.services": [None, None, None, 10.0, 10.0, 10.0]})
-    ordered = missing[["run", "cni", "proxy", "cluster.services", "replication", "latency_p50_ns", "seed"]]
+    frame["cluster.services"] = [None, None, None, 10.0, 10.0, 10.0]
+    ordered = frame[["run", "cni", "proxy", "cluster.services", "replication", "latency_p50_ns", "seed"]]
     with pytest.raises(InputError, match=r"no two runs differ in cluster\.services alone"):
         check(ordered, expect=["slope(p50 ~ services) < 1 s"])
     found = only(check(ordered, expect=["value(p50, services=10) < 1 s"]))
