@@ -159,7 +159,7 @@ class Outcome:
         count = 0 if self.verdict is Verdict.HOLDS or self.combinations == 1 else self.counts[self.verdict]
         parts = [(f"{count} of " if count else "") + counted(self.combinations, "combination")]
         if self.left_out:
-            parts.append(f"{self.left_out} more have nothing to compare")
+            parts.append(f"{self.left_out} more {'has' if self.left_out == 1 else 'have'} nothing to compare")
         if self.worst.interval.replications:
             parts.append(counted(self.worst.interval.replications, "replication"))
         named = [self.worst.measure] if self.kind is None else []
