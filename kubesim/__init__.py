@@ -13,9 +13,9 @@
 
 Everything public is here: scenarios (:class:`Scenario`, :func:`load_scenario`), running them (:func:`run`,
 :class:`Result`), following a packet (:func:`trace`), a node's rules (:func:`node_rules`) and what rules do to a packet
-(:func:`read_dumps`, :class:`Flow`, :func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`), figures
-(:func:`draw_directory`, :func:`draw_trace`), costs (:func:`load_cost_set`, :func:`evidence`) and errors
-(:class:`KubesimError`).
+(:func:`read_dumps`, :class:`Flow`, :func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`,
+:func:`check`), figures (:func:`draw_directory`, :func:`draw_trace`), costs (:func:`load_cost_set`, :func:`evidence`)
+and errors (:class:`KubesimError`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kubesim.cost import CostSet, load_cost_set
     from kubesim.errors import InputError, KubesimError, OutputError
-    from kubesim.experiment import Experiment, load_experiment, sweep
+    from kubesim.experiment import Experiment, check, load_experiment, sweep
     from kubesim.kernel.rule_dumps import read_dumps
     from kubesim.kernel.rule_trace import Flow, RuleTrace, trace_rules
     from kubesim.report import draw_directory, draw_trace
@@ -42,6 +42,7 @@ _HOMES = {
     "Result": "kubesim.scenario",
     "Scenario": "kubesim.scenario",
     "TraceResult": "kubesim.scenario",
+    "check": "kubesim.experiment",
     "draw_directory": "kubesim.report",
     "draw_trace": "kubesim.report",
     "evidence": "kubesim.scenario",
@@ -70,6 +71,7 @@ __all__ = [
     "RuleTrace",
     "Scenario",
     "TraceResult",
+    "check",
     "draw_directory",
     "draw_trace",
     "evidence",

@@ -52,6 +52,25 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a directory of results.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged.
+    """
+    if not (directory / MANIFEST).exists():
+        raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
+    try:
+        manifest = json.loads(read_text(directory / MANIFEST))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{directory / MANIFEST}, line {error.lineno}: {error.msg}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep", "validation"):
+        raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")
+    return manifest
+
+
 @dataclass(frozen=True)
 class YamlDocument:
     """A YAML document and where its parts stand.

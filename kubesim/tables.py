@@ -1,18 +1,18 @@
-"""Writing tables as Parquet, and CSV if wanted, with where they come from."""
+"""Writing tables as Parquet, and CSV if wanted, with where they come from, and reading them back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kubesim.errors import InputError
 from kubesim.files import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
 
 
 def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str], *, with_csv: bool = False) -> None:
@@ -41,3 +41,19 @@ def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str], *, 
     write_file(stem.with_suffix(".parquet"), lambda aside: pq.write_table(table, aside, compression="zstd"))
     if with_csv:
         write_file(stem.with_suffix(".csv"), lambda aside: frame.to_csv(aside, index=False, lineterminator="\n"))
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A table of results.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}: no run was finished") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from None

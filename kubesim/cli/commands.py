@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kubesim.cli.check_command import check
 from kubesim.cli.options import CsvOption, JsonOption, print_json
 from kubesim.cli.rule_commands import refuse_other_options, rules, trace_dump
 from kubesim.cli.sweep_commands import merge, sweep
@@ -83,6 +84,7 @@ app.command()(rules)
 app.command()(calibrate)
 app.add_typer(twin)
 app.command()(validate)
+app.command()(check)
 
 _DUMP = "With --rules"
 

@@ -1,7 +1,8 @@
-"""Experiments: one question, a scenario, and the factors that are varied to answer it."""
+"""Experiments: one question, a scenario, the factors that are varied to answer it, and what is expected."""
 
 from __future__ import annotations
 
+from kubesim.experiment.evaluation import check
 from kubesim.experiment.forecast import Forecast, forecast
 from kubesim.experiment.merge import merge
 from kubesim.experiment.places import Place
@@ -9,8 +10,10 @@ from kubesim.experiment.runner import Progress, SweepOutcome, sweep
 from kubesim.experiment.shard import Shard, parse_shard
 from kubesim.experiment.spec import Combination, Experiment, load_experiment, plan_experiment
 from kubesim.experiment.store import read_experiment
+from kubesim.experiment.verdicts import CheckReport, Verdict
 
 __all__ = [
+    "CheckReport",
     "Combination",
     "Experiment",
     "Forecast",
@@ -18,6 +21,8 @@ __all__ = [
     "Progress",
     "Shard",
     "SweepOutcome",
+    "Verdict",
+    "check",
     "forecast",
     "load_experiment",
     "merge",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kubesim.errors import InputError, did_you_mean
 from kubesim.experiment.factors import Factors
 from kubesim.experiment.precision import LEAST_REPLICATIONS, WrittenPrecision
+from kubesim.experiment.selection import check_expectations
 from kubesim.figure import FigureSpec, Level, TableSpec, level_label
 from kubesim.files import YamlDocument
 from kubesim.scenario.includes import read_document
@@ -45,6 +46,9 @@ class Experiment(BaseModel):
     )
     tables: list[TableSpec] = Field(default=[], description="tables to show when it is done")
     figures: list[FigureSpec] = Field(default=[], description="figures to draw")
+    expect: list[str | dict[str, Any]] = Field(
+        default=[], description="what has to hold of the measures, such as ratio(p99, proxy=iptables, proxy=none) > 1"
+    )
 
     def factor_names(self) -> list[str]:
         """The factors of all blocks, in order."""
@@ -136,6 +140,7 @@ def _plan(experiment: Experiment, document: YamlDocument, base: Path) -> list[Co
         problem = _nothing_to_show(spec, combinations)
         if problem is not None:
             raise document.error((field, number), problem)
+    check_expectations(document, experiment.expect, [one.levels for one in combinations])
     return combinations
 
 

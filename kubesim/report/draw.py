@@ -9,12 +9,13 @@ import pandas as pd
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import FigureSpec
+from kubesim.files import read_manifest
 from kubesim.report import style
 from kubesim.report.bars import draw_bars, draw_breakdown
-from kubesim.report.data import read_manifest, read_parquet
 from kubesim.report.lines import draw_lines
 from kubesim.report.run_figures import draw_run
 from kubesim.report.validation_figures import draw_validation
+from kubesim.tables import read_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

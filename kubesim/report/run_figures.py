@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from kubesim.report import style
-from kubesim.report.data import read_parquet
 from kubesim.report.groups import GROUPS, group_of
+from kubesim.tables import read_parquet
 from kubesim.units import format_count, unit_of
 
 if TYPE_CHECKING:

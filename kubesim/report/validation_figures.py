@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kubesim.report import style
-from kubesim.report.data import read_parquet
+from kubesim.tables import read_parquet
 from kubesim.units import format_count
 
 if TYPE_CHECKING:

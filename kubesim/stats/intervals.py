@@ -86,6 +86,28 @@ def ratio_interval(first: npt.ArrayLike, second: npt.ArrayLike, confidence: floa
     return _interval(ratio, (above - ratio * below) / mean, confidence)
 
 
+def independent_ratio_interval(first: npt.ArrayLike, second: npt.ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """The ratio of the means of ``first`` and ``second``, of shapes (r,) and (s,), that share no random numbers.
+
+    By linearisation, as :func:`ratio_interval`, with the variances of both means and the degrees of freedom of Welch
+    and Satterthwaite (Law, 5th ed., § 10.2.2).
+    """
+    above, below = np.asarray(first, float), np.asarray(second, float)
+    count = min(len(above), len(below))
+    if count == 0 or below.mean() == 0 or not np.isfinite([above.mean(), below.mean()]).all():
+        return Interval(float("nan"), float("-inf"), float("inf"), count)
+    ratio = float(above.mean() / below.mean())
+    if count < 2:
+        return Interval(ratio, float("-inf"), float("inf"), count)
+    parts = np.array([above.var(ddof=1) / len(above), ratio**2 * below.var(ddof=1) / len(below)]) / below.mean() ** 2
+    total = float(parts.sum())
+    if total == 0:
+        return Interval(ratio, ratio, ratio, count)
+    freedom = total**2 / float((parts**2 / [len(above) - 1, len(below) - 1]).sum())
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * float(np.sqrt(total))
+    return Interval(ratio, ratio - half, ratio + half, count)
+
+
 def slope_interval(x: npt.ArrayLike, values: npt.ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """The least-squares slope of a measure over a factor, from the slope within each replication.
 

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kubesim.stats.intervals import difference_interval, mean_interval, ratio_interval, slope_interval
+from kubesim.stats.intervals import (
+    difference_interval,
+    independent_ratio_interval,
+    mean_interval,
+    ratio_interval,
+    slope_interval,
+)
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
 SAMPLES = st.lists(NUMBERS, min_size=2, max_size=30)
@@ -58,3 +64,26 @@ def test_a_ratio_to_nothing_is_unknown() -> None:
     interval = ratio_interval([1, 2], [0, 0])
     assert math.isnan(interval.estimate)
     assert interval.high == math.inf
+
+
+@given(SAMPLES, st.floats(1e6, 1e9))
+def test_over_something_that_does_not_vary_an_independent_ratio_is_a_mean(values: list[float], constant: float) -> None:
+    interval, mean = independent_ratio_interval(values, [constant] * 2), mean_interval(values)
+    for end in ("estimate", "low", "high"):
+        assert math.isclose(getattr(interval, end) * constant, getattr(mean, end), rel_tol=1e-6, abs_tol=1e-3)
+
+
+def test_independent_ratios_are_covered_as_often_as_said() -> None:
+    random = np.random.default_rng(5)
+    above, below = random.normal(30, 3, (2000, 6)), random.normal(20, 1, (2000, 4))
+    intervals = [independent_ratio_interval(*pair) for pair in zip(above, below, strict=True)]
+    covered = np.mean([one.low <= 1.5 <= one.high for one in intervals])
+    assert 0.93 <= covered <= 0.97  # four standard errors of 95 % in 2000 trials
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [([1.0], [1.0, 2.0]), ([], []), ([1.0, 2.0], [0.0, 0.0]), ([math.nan] * 2, [1.0] * 2)]
+)
+def test_independent_ratios_of_too_little(first: list[float], second: list[float]) -> None:
+    interval = independent_ratio_interval(first, second)
+    assert (interval.low, interval.high) == (-math.inf, math.inf)

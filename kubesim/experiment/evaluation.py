@@ -1,0 +1,160 @@
+"""Holds the results of a sweep against what its experiment expects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kubesim.errors import InputError, did_you_mean
+from kubesim.experiment.expectations import Expectation, Kind, Regression, parse_expectation
+from kubesim.experiment.measures import SHORT_NAMES
+from kubesim.experiment.regression import check_regression
+from kubesim.experiment.results import Results, read_results, results_of_frame
+from kubesim.experiment.selection import nothing_selected, select
+from kubesim.experiment.verdicts import CheckReport, Finding, Outcome, finding, outcome
+from kubesim.stats.intervals import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    ratio_interval,
+    slope_interval,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    import pandas as pd
+
+    from kubesim.experiment.selection import Combination
+    from kubesim.experiment.spec import Experiment
+
+_USUAL_MEASURES = ("latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "throughput_per_s")
+
+
+def check(
+    results: Path | str | pd.DataFrame,
+    experiment: Experiment | None = None,
+    *,
+    expect: Sequence[str | dict[str, Any]] | None = None,
+    relative_to: Path | None = None,
+) -> CheckReport:
+    """Hold results against expectations.
+
+    An expectation is about every combination of the levels that it leaves open. It holds if the 95 % confidence
+    interval of its quantity meets it as a whole, for each combination; it fails if for one the interval misses it as a
+    whole. Otherwise the data cannot tell, and neither can they where runs are missing.
+
+    Parameters
+    ----------
+    results
+        The directory of a sweep, or a table like its ``runs.parquet``: factors between the columns ``run`` and
+        ``replication``.
+    experiment
+        Whose expectations; those of the sweep itself if not given.
+    expect
+        Expectations, instead of an experiment's.
+    relative_to
+        The directory of the experiment file, which baselines are looked for in; then in that of the results.
+
+    Returns
+    -------
+    CheckReport
+
+    Raises
+    ------
+    InputError
+        If there is nothing to check, an expectation makes no sense, or nothing to evaluate it over.
+    """
+    if isinstance(results, str | Path):
+        found = read_results(Path(results))
+        places = [*([relative_to] if relative_to else []), Path(results)]
+    else:
+        found, places = results_of_frame(results, "the table"), [relative_to or Path()]
+    asked = experiment or found.experiment
+    written = expect if expect is not None else asked.expect if asked is not None else ()
+    if not written:
+        raise InputError(f"nothing to check: {asked.name if asked else found.name} expects nothing (field expect)")
+    expectations = [_parsed(number, one) for number, one in enumerate(written)]
+    shown = _shown_measures(asked, expectations)
+    outcomes = []
+    for number, one in enumerate(expectations):
+        try:
+            if isinstance(one, Regression):
+                outcomes.append(check_regression(one, found, places, shown))
+            else:
+                outcomes.append(check_expectation(one, found))
+        except InputError as error:
+            raise InputError(f"expect[{number}]: {error}") from None
+    return CheckReport(asked.name if asked else found.name, tuple(outcomes))
+
+
+def check_expectation(expectation: Expectation, results: Results) -> Outcome:
+    """Hold results against one expectation.
+
+    Raises
+    ------
+    InputError
+        If it names what there is not, or there is nothing to evaluate it over.
+    """
+    quantity = expectation.quantity
+    if quantity.measure not in results.measures:
+        known = [*SHORT_NAMES, *results.measures]
+        raise InputError(f"the results have no {quantity.measure!r}: {did_you_mean(quantity.measure, known)}")
+    selection = select(quantity, results.runs)
+    if not selection.combinations and not results.missing:
+        raise nothing_selected(quantity, results.runs)
+    values = results.frame[quantity.measure].to_numpy(float)
+    findings = [_finding(expectation, one, values) for one in selection.combinations]
+    return outcome(
+        str(expectation),
+        quantity.kind,
+        findings,
+        expectation.bounds,
+        missing=results.what_is_missing,
+        left_out=selection.left_out,
+    )
+
+
+def _parsed(number: int, written: str | dict[str, Any]) -> Expectation | Regression:
+    try:
+        return parse_expectation(written)
+    except InputError as error:
+        raise InputError(f"expect[{number}]: {error}") from None
+
+
+def _finding(expectation: Expectation, combination: Combination, values: npt.NDArray[np.float64]) -> Finding:
+    """One combination, judged."""
+    quantity, replications = expectation.quantity, combination.replications
+    found = np.array([[values[side[one]] for one in replications] for side in combination.sides])
+    holes = [one for one, column in zip(replications, found.T, strict=True) if not np.isfinite(column).all()]
+    reason = ""
+    if holes:
+        shown = ", ".join(map(str, holes[:5])) + (" …" if len(holes) > 5 else "")
+        reason = f"{quantity.measure} is not a number in replication {shown}: nothing was there to measure"
+    elif not replications:
+        reason = "no replication has all sides"
+    interval = _interval(quantity.kind, found, combination.along)
+    return finding(quantity.measure, combination.levels, interval, expectation.bounds, reason)
+
+
+def _interval(kind: Kind, sides: npt.NDArray[np.float64], along: tuple[float, ...]) -> Interval:
+    """The interval of a quantity; measures by side and replication, shape (s, r)."""
+    if not sides.size or not np.isfinite(sides).all():
+        return Interval(float("nan"), float("-inf"), float("inf"), sides.shape[-1])
+    if kind is Kind.SLOPE:
+        return slope_interval(along, sides.T)
+    if kind is Kind.VALUE:
+        return mean_interval(sides[0])
+    return (ratio_interval if kind is Kind.RATIO else difference_interval)(sides[0], sides[1])
+
+
+def _shown_measures(experiment: Experiment | None, expectations: Sequence[Expectation | Regression]) -> list[str]:
+    """What a regression looks at: what figures, tables and other expectations show, or the usual measures."""
+    shown = [one.quantity.measure for one in expectations if isinstance(one, Expectation)]
+    if experiment is not None:
+        shown += [name for figure in experiment.figures for name in (figure.y, *(figure.band or ())) if name]
+        shown += [table.value for table in experiment.tables]
+    return list(dict.fromkeys(shown or _USUAL_MEASURES))
