@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kubesim.experiment.spec import REPLICATION
+from kubesim.experiment.selection import REPLICATION
 from kubesim.stats.intervals import mean_interval
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class FinishedRun:
 
     Parameters
     ----------
+    number
+        Its place in the sweep, those that are not finished counted too.
     combination, replication
         Which run it is, both from 0.
     levels
@@ -31,6 +33,7 @@ class FinishedRun:
         What is kept of it.
     """
 
+    number: int
     combination: int
     replication: int
     levels: dict[str, Level]
@@ -40,12 +43,12 @@ class FinishedRun:
 def frames_of(runs: Sequence[FinishedRun]) -> dict[str, pd.DataFrame]:
     """The tables of a sweep by name, its runs in order: ``runs``, ``estimates`` and ``breakdown``."""
     measured, operations = [], []
-    for number, one in enumerate(runs):
+    for one in runs:
         origin = one.record.provenance
         levels = {**one.levels, REPLICATION: one.replication}
         measured.append(
             {
-                "run": number,
+                "run": one.number,
                 **levels,
                 **one.record.measures(),
                 "kubesim_version": origin["kubesim_version"],
@@ -55,7 +58,7 @@ def frames_of(runs: Sequence[FinishedRun]) -> dict[str, pd.DataFrame]:
                 "run_id": one.record.id,
             }
         )
-        operations += [{"run": number, **levels, **row} for row in one.record.breakdown]
+        operations += [{"run": one.number, **levels, **row} for row in one.record.breakdown]
     frames = {
         "runs": pd.DataFrame(measured),
         "estimates": pd.DataFrame(_estimates(runs)),

@@ -14,7 +14,7 @@ from kubesim.experiment.runner import SweepOutcome, finished_runs, shortfalls
 from kubesim.experiment.shard import Shard, parse_shard
 from kubesim.experiment.spec import Experiment
 from kubesim.experiment.store import ENVIRONMENT, PLAN, RUNS, Store
-from kubesim.files import MANIFEST, read_text
+from kubesim.files import MANIFEST, read_manifest, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,16 +74,14 @@ def merge(directories: Sequence[Path], out: Path, *, with_csv: bool = False) -> 
         for record in records.values():
             store.keep(record)
         store.write_plan(planned)
-        store.write_tables(finished_runs(levels, records), len(planned), missed, is_complete=True)
+        store.write_tables(finished_runs(levels, sorted(planned), records), len(planned), missed, is_complete=True)
         store.write_environment({"merged": [_environment(part.directory) for part in parts]})
     return SweepOutcome(out, len(records), len(planned), len(records), is_interrupted=False, shortfalls=missed)
 
 
 def _read_part(directory: Path) -> _Part:
-    if not (directory / MANIFEST).exists():
-        raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
-    manifest = _json(directory / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("kind") != "sweep":
+    manifest = read_manifest(directory)
+    if manifest["kind"] != "sweep":
         raise InputError(f"{directory} holds no results of a sweep")
     plan = _json(directory / PLAN)
     try:

@@ -13,7 +13,8 @@ from kubesim.experiment.frames import FinishedRun
 from kubesim.experiment.places import Place, Work
 from kubesim.experiment.precision import check_measures, replications_wanted, worst
 from kubesim.experiment.record import record_of
-from kubesim.experiment.spec import REPLICATION, levels_text
+from kubesim.experiment.selection import REPLICATION
+from kubesim.experiment.spec import levels_text
 from kubesim.experiment.store import Store
 from kubesim.scenario.provenance import run_id
 from kubesim.units import counted
@@ -159,7 +160,7 @@ class _Sweep:
         finally:
             levels = [one.levels for one in self._combinations]
             missed = shortfalls(self._experiment, levels, self._finished)
-            runs = finished_runs(levels, self._finished)
+            runs = finished_runs(levels, sorted(self._planned), self._finished)
             self._store.write_tables(runs, len(self._planned), missed, is_complete=is_complete)
             known = {run_id: self._seconds[run_id] for run_id in self._planned.values() if run_id in self._seconds}
             self._store.write_environment(environment(started, str(self._place), known))
@@ -234,9 +235,15 @@ class _Sweep:
         self._on_progress(Progress(len(self._finished), len(self._planned), self._reused))
 
 
-def finished_runs(levels: Sequence[dict[str, Level]], finished: dict[Key, Record]) -> list[FinishedRun]:
-    """Finished runs in the order of the sweep, whose combinations have these levels."""
-    return [FinishedRun(*key, levels[key[0]], record) for key, record in sorted(finished.items())]
+def finished_runs(
+    levels: Sequence[dict[str, Level]], planned: Sequence[Key], finished: dict[Key, Record]
+) -> list[FinishedRun]:
+    """Finished runs of those that are planned, in their order; combinations have these levels."""
+    return [
+        FinishedRun(number, *key, levels[key[0]], finished[key])
+        for number, key in enumerate(planned)
+        if key in finished
+    ]
 
 
 def shortfalls(

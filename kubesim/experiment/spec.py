@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kubesim.errors import InputError, did_you_mean
 from kubesim.experiment.factors import Factors
 from kubesim.experiment.precision import LEAST_REPLICATIONS, WrittenPrecision
-from kubesim.experiment.selection import check_expectations
+from kubesim.experiment.selection import REPLICATION, check_expectations
 from kubesim.figure import FigureSpec, Level, TableSpec, level_label
 from kubesim.files import YamlDocument
 from kubesim.scenario.includes import read_document
@@ -21,9 +21,6 @@ from kubesim.validation import validate
 
 if TYPE_CHECKING:
     from kubesim.experiment.factors import Chosen
-
-REPLICATION = "replication"
-"""The column of tables, and the field of a scenario, that tells repetitions apart."""
 
 
 class Experiment(BaseModel):

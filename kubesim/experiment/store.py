@@ -21,11 +21,13 @@ import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from kubesim.errors import InputError, OutputError
 from kubesim.experiment.frames import FinishedRun, frames_of
 from kubesim.experiment.record import Record, read_record, write_record
 from kubesim.experiment.spec import Experiment
-from kubesim.files import MANIFEST, prepare_directory, read_text, write_text
+from kubesim.files import MANIFEST, prepare_directory, read_manifest, write_text
 from kubesim.scenario.provenance import code_sha256
 from kubesim.tables import write_table
 
@@ -187,9 +189,8 @@ def read_experiment(directory: Path) -> Experiment:
         If there is none, or its manifest is damaged.
     """
     try:
-        manifest = json.loads(read_text(directory / MANIFEST))
-        return Experiment.model_validate(manifest["experiment"])
-    except (ValueError, KeyError, TypeError):
+        return Experiment.model_validate(read_manifest(directory)["experiment"])
+    except (ValidationError, KeyError):
         raise InputError(f"{directory / MANIFEST} is damaged, or of another version, or not of a sweep") from None
 
 
