@@ -10,6 +10,7 @@ import typer
 from kubesim.cli.check_command import check
 from kubesim.cli.options import CsvOption, JsonOption, print_json
 from kubesim.cli.rule_commands import refuse_other_options, rules, trace_dump
+from kubesim.cli.search_command import search
 from kubesim.cli.sweep_commands import merge, sweep
 from kubesim.cli.twin_commands import calibrate, twin
 from kubesim.cli.validate_command import validate
@@ -208,6 +209,7 @@ def trace(
 
 app.command()(sweep)
 app.command()(merge)
+app.command()(search)
 
 
 @app.command()

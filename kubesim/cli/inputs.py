@@ -17,9 +17,22 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from kubesim.files import YamlDocument
+
 
 def scenario_with(path: Path, settings: Sequence[str] | None) -> Scenario:
     """A scenario from its file, with some fields changed.
+
+    Raises
+    ------
+    InputError
+        If the file or a change makes no sense.
+    """
+    return scenario_from(document_with(path, settings), path.parent)
+
+
+def document_with(path: Path, settings: Sequence[str] | None) -> YamlDocument:
+    """What a scenario's file says, with some fields changed.
 
     Parameters
     ----------
@@ -37,7 +50,7 @@ def scenario_with(path: Path, settings: Sequence[str] | None) -> Scenario:
     if isinstance(document.data, dict):
         places = {_set(document.data, setting): f"--set {setting.partition('=')[0]}" for setting in settings or ()}
         document = replace(document, settings=places)
-    return scenario_from(document, path.parent)
+    return document
 
 
 def _set(data: dict[str, Any], setting: str) -> str:

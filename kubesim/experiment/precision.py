@@ -18,18 +18,24 @@ _GROWTH = 3
 """Times as many replications as there are, at most, in one round: a first estimate of the spread may be far off."""
 
 
-def ratio(value: Any) -> Any:
-    """A ratio, or a text such as ``2 %``, as a ratio."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
-            return float(value.strip()[:-1]) / 100
-        except ValueError:
-            return value
-    return value
+def parse_ratio(text: str) -> float | None:
+    """A share as it is written, such as ``2 %`` or ``0.02``; None if it is none between 0 and 1."""
+    number, percent, rest = text.strip().partition("%")
+    try:
+        found = float(number) / (100 if percent else 1)
+    except ValueError:
+        return None
+    return found if 0 < found < 1 and not rest else None
+
+
+def _ratio(value: Any) -> Any:
+    """A ratio, or a text that says one, as a ratio; anything else is refused by whoever asks."""
+    found = parse_ratio(value) if isinstance(value, str) else None
+    return value if found is None else found
 
 
 Ratio = Annotated[
-    float, BeforeValidator(ratio, json_schema_input_type=float | str), Field(gt=0, lt=1, allow_inf_nan=False)
+    float, BeforeValidator(_ratio, json_schema_input_type=float | str), Field(gt=0, lt=1, allow_inf_nan=False)
 ]
 
 

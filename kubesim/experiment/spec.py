@@ -137,7 +137,7 @@ def _plan(experiment: Experiment, document: YamlDocument, base: Path) -> list[Co
         problem = _nothing_to_show(spec, combinations)
         if problem is not None:
             raise document.error((field, number), problem)
-    check_expectations(document, experiment.expect, [one.levels for one in combinations])
+    check_expectations(document, experiment.expect, [{**one.levels, REPLICATION: 0} for one in combinations])
     return combinations
 
 
