@@ -14,8 +14,8 @@
 Everything public is here: scenarios (:class:`Scenario`, :func:`load_scenario`), running them (:func:`run`,
 :class:`Result`), following a packet (:func:`trace`), a node's rules (:func:`node_rules`) and what rules do to a packet
 (:func:`read_dumps`, :class:`Flow`, :func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`), figures
-(:func:`draw_directory`, :func:`draw_trace`), costs (:func:`load_cost_set`, :func:`evidence`) and errors
-(:class:`KubesimError`).
+(:func:`draw_directory`, :func:`draw_frame`, :func:`draw_trace`), costs (:func:`load_cost_set`, :func:`evidence`) and
+errors (:class:`KubesimError`). Objects show themselves in Jupyter.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from kubesim.cost import CostSet, load_cost_set
     from kubesim.errors import InputError, KubesimError, OutputError
     from kubesim.experiment import Experiment, load_experiment, sweep
+    from kubesim.jupyter import trace
     from kubesim.kernel.rule_dumps import read_dumps
     from kubesim.kernel.rule_trace import Flow, RuleTrace, trace_rules
-    from kubesim.report import draw_directory, draw_trace
-    from kubesim.scenario import Result, Scenario, TraceResult, evidence, load_scenario, run, save_result, trace
+    from kubesim.report import Picture, draw_directory, draw_frame, draw_trace
+    from kubesim.scenario import Result, Scenario, TraceResult, evidence, load_scenario, run, save_result
     from kubesim.scenario.node_rules import node_rules
 
 _HOMES = {
@@ -39,10 +40,12 @@ _HOMES = {
     "InputError": "kubesim.errors",
     "KubesimError": "kubesim.errors",
     "OutputError": "kubesim.errors",
+    "Picture": "kubesim.report",
     "Result": "kubesim.scenario",
     "Scenario": "kubesim.scenario",
     "TraceResult": "kubesim.scenario",
     "draw_directory": "kubesim.report",
+    "draw_frame": "kubesim.report",
     "draw_trace": "kubesim.report",
     "evidence": "kubesim.scenario",
     "Flow": "kubesim.kernel.rule_trace",
@@ -55,7 +58,7 @@ _HOMES = {
     "run": "kubesim.scenario",
     "save_result": "kubesim.scenario",
     "sweep": "kubesim.experiment",
-    "trace": "kubesim.scenario",
+    "trace": "kubesim.jupyter",
     "trace_rules": "kubesim.kernel.rule_trace",
 }
 
@@ -66,11 +69,13 @@ __all__ = [
     "InputError",
     "KubesimError",
     "OutputError",
+    "Picture",
     "Result",
     "RuleTrace",
     "Scenario",
     "TraceResult",
     "draw_directory",
+    "draw_frame",
     "draw_trace",
     "evidence",
     "load_cost_set",

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from kubesim.errors import InputError, did_you_mean
+from kubesim.errors import did_you_mean
+from kubesim.experiment.showing import experiment_html
 from kubesim.figure import FigureSpec, Level, TableSpec, level_label
 from kubesim.files import YamlDocument, parse_yaml, read_text
+from kubesim.scenario.fields import set_field
 from kubesim.scenario.spec import Scenario, scenario_from
 from kubesim.validation import validate
 
@@ -47,6 +49,9 @@ class Experiment(BaseModel):
     def factor_names(self) -> list[str]:
         """The factors of all grids, in order."""
         return list(dict.fromkeys(factor for grid in self.factors for factor in grid))
+
+    def _repr_html_(self) -> str:
+        return experiment_html(self)
 
 
 @dataclass(frozen=True)
@@ -162,22 +167,3 @@ def _level(scenario: Scenario, factor: str, chosen: dict[str, Any]) -> Level:
         }
         return level_label(changed)
     return level_label(found)
-
-
-def set_field(data: dict[str, Any], path: str, value: Any) -> None:
-    """Set a field of a scenario by its dotted path, such as ``cluster.services``.
-
-    Raises
-    ------
-    InputError
-        If the path leads through something that has no fields.
-    """
-    *parents, last = path.split(".")
-    for parent in parents:
-        inner = data.setdefault(parent, {})
-        if isinstance(inner, str) and parent in ("cni", "proxy"):
-            inner = data[parent] = {"name": inner}
-        if not isinstance(inner, dict):
-            raise InputError(f"{path}: {parent} has no fields")
-        data = inner
-    data[last] = copy.deepcopy(value)

@@ -17,12 +17,14 @@ from kubesim.errors import did_you_mean
 from kubesim.files import YamlDocument, parse_yaml, read_text
 from kubesim.proxy import proxy_class, proxy_names
 from kubesim.scenario.conntrack_tables import ConntrackSpec
+from kubesim.scenario.fields import set_field
 from kubesim.scenario.rule_updates import UpdateSpec
+from kubesim.scenario.showing import scenario_html
 from kubesim.validation import validate
 from kubesim.workload import Workload, workload_class, workload_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     CniChoice = Any
     ProxyChoice = Any
@@ -131,8 +133,33 @@ class Scenario(BaseModel):
             raise ValueError(f"there is no engine {name!r}: {did_you_mean(name, ENGINES)}")
         return name
 
+    def with_fields(self, fields: Mapping[str, Any]) -> Scenario:
+        """The same scenario with some fields changed, as ``--set`` changes them.
 
-def load_scenario(path: Path) -> Scenario:
+        >>> small = Scenario(cni="flannel-vxlan", proxy="iptables", traffic={"workload": "tcp_rr"})
+        >>> small.with_fields({"cluster.services": 1000, "proxy": "nftables"}).cluster.services
+        1000
+
+        Parameters
+        ----------
+        fields
+            Values by dotted path of the field.
+
+        Raises
+        ------
+        InputError
+            If there is no such field, or a value makes no sense for it.
+        """
+        data = self.model_dump(by_alias=True, exclude_unset=True)
+        for path, value in fields.items():
+            set_field(data, path, value)
+        return validate(Scenario, YamlDocument(self.name, data, None, {path: path for path in fields}))
+
+    def _repr_html_(self) -> str:
+        return scenario_html(self)
+
+
+def load_scenario(path: Path | str) -> Scenario:
     """Read a scenario file; paths in it are relative to its directory.
 
     Parameters
@@ -145,6 +172,7 @@ def load_scenario(path: Path) -> Scenario:
     InputError
         If it cannot be read or makes no sense; the message has file, line, field and what is known.
     """
+    path = Path(path)
     return scenario_from(parse_yaml(read_text(path), str(path)), path.parent)
 
 
