@@ -96,12 +96,12 @@ scenario = kubesim.load_scenario("../experiments/scenarios/among-1000-services.y
     {"traffic": {"workload": "udp_rr", "clients_on": ["node-1"], "transactions": 200}}
 )
 rows = []
-for name in (default.name, measured):
+for name, file in ((default.name, default.name), (costs.name, measured)):
     for proxy in ("iptables", "nftables"):
-        summary = kubesim.run(scenario.with_fields({"costs": name, "proxy": proxy})).summary
+        summary = kubesim.run(scenario.with_fields({"costs": file, "proxy": proxy})).summary
         for packet in ("first", "established"):
             ns = summary[f"{packet}_packet_ns"]
-            rows.append({"costs": Path(name).stem, "packet": f"{packet}, {proxy}", "cpu_ns": ns})
+            rows.append({"costs": name, "packet": f"{packet}, {proxy}", "cpu_ns": ns})
 predictions = pd.DataFrame(rows)
 kubesim.draw_frame(
     predictions,
@@ -119,17 +119,15 @@ kubesim.draw_frame(
 
 # %%
 table = predictions.pivot_table(index="packet", columns="costs", values="cpu_ns")
-mine, theirs = table[Path(measured).stem], table[default.name]
-ratio, dearer = (
-    mine / theirs,
-    {name: column["first, iptables"] / column["first, nftables"] for name, column in table.items()},
-)
+mine, theirs = table[costs.name], table[default.name]
+ratio = mine / theirs
+dearer = table.loc["first, iptables"] / table.loc["first, nftables"]
 Markdown(
     f"* A packet takes **{ratio.min():.2f} to {ratio.max():.2f} times** as long by `{costs.name}` as by "
     f"`{default.name}`: absolute times depend on the machine.\n"
     "* What is compared on one machine depends less on it: a new connection among 1000 Services costs `iptables` "
     + " and ".join(f"{times:.2f} times (`{name}`)" for name, times in dearer.items())
     + " what it costs `nftables`.\n"
-    f"* Of `{costs.name}`, the prices of **{len(prices)} operations** were measured; all others are from the set that it "
-    "extends."
+    f"* The prices of **{len(prices)} operations** of `{costs.name}` were measured; all others are from the set "
+    "that it extends."
 )

@@ -83,8 +83,8 @@ kubesim.draw_frame(
 # %% [markdown]
 # ## Who notices?
 #
-# A client that sends $n$ requests over one connection pays for one first packet and $n - 1$ established ones. So what
-# the mode costs is divided by $n$.
+# A client that sends *n* requests over one connection pays for one first packet and *n* − 1 established ones. So what
+# the mode costs is divided by *n*.
 
 # %%
 at_most = runs[runs["services"] == runs["services"].max()].set_index("proxy")
@@ -102,7 +102,7 @@ kubesim.draw_frame(
     x="requests",
     y="cpu_ns_per_request",
     by="proxy",
-    title=f"Among {runs['services'].max():,} Services: keep-alive makes the modes alike",
+    title=f"Among {runs['services'].max():,} Services, by requests per connection",
     x_label="requests per connection",
     y_label="CPU time of the packet of a request",
 )

@@ -91,10 +91,22 @@ as_it_is = kubesim.Scenario(
     cluster={"manifests": [OBJECTS]},
     cni="flannel-vxlan",
     proxy={"name": "dump", "node_rules": {NODE: [RULES]}},
-    traffic={"workload": "poisson_connections", "from": CLIENT, "to": SERVICE, "connections": 1000, "rate_per_s": 2000},
+    traffic={
+        "workload": "poisson_connections",
+        "from": CLIENT,
+        "to": SERVICE,
+        "connections": 1000,
+        "rate_per_s": 2000,
+    },
 )
 result = kubesim.run(as_it_is)
 result
+
+# %% [markdown]
+# ## The way of a packet through my cluster
+
+# %%
+kubesim.trace(as_it_is, CLIENT, SERVICE)
 
 # %% [markdown]
 # ## What would another mode change?
@@ -129,9 +141,3 @@ Markdown(
     f"{small['iptables']:.1f} µs with `iptables`, and {large['nftables']:.1f} µs in place of "
     f"{small['nftables']:.1f} µs with `nftables`."
 )
-
-# %% [markdown]
-# ## The way of a packet through my cluster
-
-# %%
-kubesim.trace(as_it_is, CLIENT, SERVICE)

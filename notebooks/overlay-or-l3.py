@@ -73,9 +73,10 @@ stream = {"workload": "tcp_stream", "clients_on": ["node-1"], "buffers": 400}
 rows = []
 for plugin, cni in PLUGINS.items():
     for gbit_per_s in (10, 100):
-        run = kubesim.run(base.with_fields({"cni": cni, "traffic": stream, "hardware.nic_gbit_per_s": gbit_per_s}))
-        rows.append({"plugin": plugin, "gbit_per_s": gbit_per_s, "card": f"{gbit_per_s} Gbit/s", **run.summary})
+        chosen = base.with_fields({"cni": cni, "traffic": stream, "hardware.nic_gbit_per_s": gbit_per_s})
+        rows.append({"plugin": plugin, "gbit_per_s": gbit_per_s, **kubesim.run(chosen).summary})
 streams = pd.DataFrame(rows)
+streams["card"] = streams["gbit_per_s"].map("{} Gbit/s".format)
 kubesim.draw_frame(
     streams,
     x="plugin",

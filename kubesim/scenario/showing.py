@@ -91,8 +91,7 @@ def trace_pieces(found: TraceResult) -> list[Element | None]:
     return [
         html.notes(found.notices),
         html.table(columns, rows, numbers=columns[3:]),
-        *(html.folded(f"{_name(one)} in words", html.preformatted(told(one))) for one in found.packets),
-        *(html.folded(f"{_name(one)}, hop by hop", _hops(one)) for one in found.packets),
+        *(html.folded(f"{_name(one)}, hop by hop", html.preformatted(told(one)), _hops(one)) for one in found.packets),
         html.line(_origin(found.provenance)),
     ]
 
