@@ -120,7 +120,7 @@ Markdown(
     f"* Of the sizes tried, `iptables` costs a new connection at least 10 % more than `nftables` from "
     f"**{dearer.min():,} Services** on. At {first.index.max():,} it is {first['iptables'].iloc[-1] / 1000:.0f} µs "
     f"against {first['nftables'].iloc[-1] / 1000:.0f} µs (`ipvs`: {first['ipvs'].iloc[-1] / 1000:.0f} µs).\n"
-    f"* An established packet costs the same at any size: {later_us.min():.1f} to {later_us.max():.1f} µs.\n"
+    f"* An established packet costs {later_us.min():.1f} to {later_us.max():.1f} µs, at any size and in any mode.\n"
     f"* Even among {first.index.max():,} Services, clients with **{enough:,} requests per connection** or more pay at "
     f"most 5 % for `iptables`. Who opens a connection per request pays {extra_ns / 1000:.0f} µs of CPU time each time."
 )
