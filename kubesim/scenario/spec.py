@@ -183,15 +183,18 @@ def scenario_from(document: YamlDocument, base: Path) -> Scenario:
 
 def with_paths(scenario: Scenario, base: Path) -> Scenario:
     """The same scenario with relative paths taken from ``base``."""
-    manifests = [base / path for path in scenario.cluster.manifests]
-    costs = str(base / scenario.costs) if is_file_name(scenario.costs) else scenario.costs
-    cluster = scenario.cluster.model_copy(update={"manifests": manifests})
-    plugins = {name: _with_paths_of(getattr(scenario, name), base) for name in ("cni", "proxy")}
-    return scenario.model_copy(update={"cluster": cluster, "costs": costs, **plugins})
+    changed: dict[str, Any] = {
+        name: _with_paths_of(getattr(scenario, name), base)
+        for name in ("cluster", "cni", "proxy")
+        if name in scenario.model_fields_set
+    }
+    if is_file_name(scenario.costs):
+        changed["costs"] = str(base / scenario.costs)
+    return scenario.model_copy(update=changed)
 
 
 def _with_paths_of(settings: BaseModel, base: Path) -> BaseModel:
-    """A plugin's settings with relative paths taken from ``base``."""
+    """Some settings with relative paths taken from ``base``."""
     rebased = {name: _rebased(value, base) for name, value in settings}
     changed = {name: value for name, value in rebased.items() if value != getattr(settings, name)}
     return settings.model_copy(update=changed)  # what nobody has given does not count as given then

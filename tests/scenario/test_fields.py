@@ -15,8 +15,11 @@ from kubesim.scenario import Scenario, load_scenario
 from kubesim.scenario.fields import leaves, set_field
 from tests.scenarios import BASE, scenario
 
-names = st.text("abcdef_", min_size=1, max_size=5)
-trees = st.dictionaries(names, st.recursive(st.integers(), lambda inner: st.dictionaries(names, inner, min_size=1)))
+names = st.text("abc", min_size=1, max_size=2)
+leaf_or_tree = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(names, inner, min_size=1, max_size=3), max_leaves=6
+)
+trees = st.dictionaries(names, leaf_or_tree, max_size=3)
 
 
 @given(trees)
@@ -66,6 +69,12 @@ def test_a_changed_scenario_is_as_if_written_so(fields: dict[str, Any], same: di
 def test_paths_stay_where_they_lead(repository: Path) -> None:
     found = load_scenario(str(repository / "experiments" / "scenarios" / "online-boutique.yaml"))
     assert found.with_fields({"cluster.nodes": 5}).cluster.manifests == found.cluster.manifests
+
+
+def test_what_nobody_has_given_does_not_count_as_given(repository: Path) -> None:
+    found = load_scenario(repository / "experiments" / "scenarios" / "among-1000-services.yaml")
+    assert "costs" not in found.model_fields_set
+    assert "manifests" not in found.cluster.model_fields_set
 
 
 @pytest.mark.parametrize(
