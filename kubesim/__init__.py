@@ -14,8 +14,8 @@
 Everything public is here: scenarios (:class:`Scenario`, :func:`load_scenario`), running them (:func:`run`,
 :class:`Result`), following a packet (:func:`trace`), a node's rules (:func:`node_rules`) and what rules do to a packet
 (:func:`read_dumps`, :class:`Flow`, :func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`,
-:func:`check`), figures (:func:`draw_directory`, :func:`draw_trace`), costs (:func:`load_cost_set`, :func:`evidence`)
-and errors (:class:`KubesimError`).
+:func:`check`), figures (:func:`draw_directory`, :func:`draw_frame`, :func:`draw_trace`), costs (:func:`load_cost_set`,
+:func:`evidence`) and errors (:class:`KubesimError`). Objects show themselves in Jupyter.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from kubesim.cost import CostSet, load_cost_set
     from kubesim.errors import InputError, KubesimError, OutputError
     from kubesim.experiment import Experiment, check, load_experiment, sweep
+    from kubesim.jupyter import trace
     from kubesim.kernel.rule_dumps import read_dumps
     from kubesim.kernel.rule_trace import Flow, RuleTrace, trace_rules
-    from kubesim.report import draw_directory, draw_trace
-    from kubesim.scenario import Result, Scenario, TraceResult, evidence, load_scenario, run, save_result, trace
+    from kubesim.report import Picture, draw_directory, draw_frame, draw_trace
+    from kubesim.scenario import Result, Scenario, TraceResult, evidence, load_scenario, run, save_result
     from kubesim.scenario.node_rules import node_rules
 
 _HOMES = {
@@ -39,11 +40,13 @@ _HOMES = {
     "InputError": "kubesim.errors",
     "KubesimError": "kubesim.errors",
     "OutputError": "kubesim.errors",
+    "Picture": "kubesim.report",
     "Result": "kubesim.scenario",
     "Scenario": "kubesim.scenario",
     "TraceResult": "kubesim.scenario",
     "check": "kubesim.experiment",
     "draw_directory": "kubesim.report",
+    "draw_frame": "kubesim.report",
     "draw_trace": "kubesim.report",
     "evidence": "kubesim.scenario",
     "Flow": "kubesim.kernel.rule_trace",
@@ -56,7 +59,7 @@ _HOMES = {
     "run": "kubesim.scenario",
     "save_result": "kubesim.scenario",
     "sweep": "kubesim.experiment",
-    "trace": "kubesim.scenario",
+    "trace": "kubesim.jupyter",
     "trace_rules": "kubesim.kernel.rule_trace",
 }
 
@@ -67,12 +70,14 @@ __all__ = [
     "InputError",
     "KubesimError",
     "OutputError",
+    "Picture",
     "Result",
     "RuleTrace",
     "Scenario",
     "TraceResult",
     "check",
     "draw_directory",
+    "draw_frame",
     "draw_trace",
     "evidence",
     "load_cost_set",

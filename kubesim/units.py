@@ -70,6 +70,13 @@ def format_measure(measure: str, value: float) -> str:
     return f"{_digits(value / unit.factor)} {unit.name}"
 
 
+def measure_label(measure: str) -> str:
+    """A measure's name in words, without its unit, which the value has."""
+    for ending in ("_bit_per_s", "_per_s", "_ns", "_ratio"):
+        measure = measure.removesuffix(ending)
+    return measure.replace("_", " ").replace("cpu ns per", "CPU time per").replace("p999", "p99.9")
+
+
 def format_count(value: float) -> str:
     """A number with three digits and k, M or G where it is large: ``48.1k``."""
     if math.isnan(value):

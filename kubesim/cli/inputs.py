@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
-from kubesim.experiment.spec import Experiment, set_field
+from kubesim.experiment.spec import Experiment
 from kubesim.files import parse_yaml
+from kubesim.scenario.fields import set_field
 from kubesim.scenario.includes import read_document
 from kubesim.scenario.spec import Scenario, scenario_from
 

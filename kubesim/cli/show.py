@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from kubesim.units import counted, format_measure, format_ns
+from kubesim.units import counted, format_measure, format_ns, measure_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,7 +68,7 @@ def run(result: Result) -> None:
     summary = result.summary
     table = new_table("measure", "value")
     for name, value in summary.items():
-        add(table, label(name), format_measure(name, float(value)))
+        add(table, measure_label(name), format_measure(name, float(value)))
     scenario = result.scenario
     OUT.print(
         f"[bold]{escape(scenario.name)}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}"
@@ -289,10 +289,3 @@ def add(table: Table, *cells: str) -> None:
 def plain(title: str | None) -> str | None:
     """A title in which brackets are no markup."""
     return None if title is None else escape(title)
-
-
-def label(name: str) -> str:
-    """A measure's name without its unit, which the value has."""
-    for ending in ("_bit_per_s", "_per_s", "_ns", "_ratio"):
-        name = name.removesuffix(ending)
-    return name.replace("_", " ").replace("cpu ns per", "CPU time per").replace("p999", "p99.9")

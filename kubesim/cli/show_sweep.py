@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from kubesim.cli.show import ERROR, OUT, add, label, new_table, notice, plain
+from kubesim.cli.show import ERROR, OUT, add, new_table, notice, plain
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import TableSpec, level_text
 from kubesim.stats.intervals import mean_interval
-from kubesim.units import counted, format_measure, format_ns
+from kubesim.units import counted, format_measure, format_ns, measure_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +112,7 @@ def _usual_tables(experiment: Experiment, runs: pd.DataFrame) -> list[TableSpec]
 
 def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
     """A measure by some factors down and one across; a note if no run that is finished has it."""
-    title = spec.title or label(spec.value)
+    title = spec.title or measure_label(spec.value)
     for factor, level in spec.where.items():
         runs = runs[runs[factor] == level]
     if spec.value not in runs.columns:
@@ -148,7 +148,7 @@ def _filled(spec: TableSpec, title: str, across: list[Any], cells: dict[Any, str
     table = Table(box=SIMPLE_HEAD, title=plain(title), title_justify="left", title_style="bold", pad_edge=False)
     for factor in spec.rows:
         table.add_column(escape(factor.rpartition(".")[2].replace("_", " ")))
-    for name in [level_text(level) for level in across] if across else [label(spec.value)]:
+    for name in [level_text(level) for level in across] if across else [measure_label(spec.value)]:
         table.add_column(escape(name), justify="right")
     before: tuple[Any, ...] = ()
     for now in dict.fromkeys(levels[: len(spec.rows)] for levels in cells):

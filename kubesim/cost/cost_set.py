@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from kubesim.cost.showing import cost_set_html
 from kubesim.errors import InputError, did_you_mean
 from kubesim.files import YamlDocument, parse_yaml, read_text
 from kubesim.validation import validate
@@ -125,6 +126,9 @@ class CostSet(BaseModel):
     def _prices(self) -> dict[tuple[str, int, int, int], tuple[int, float]]:
         """What was asked for before; not a private attribute, which pydantic looks up too slowly for this."""
         return {}
+
+    def _repr_html_(self) -> str:
+        return cost_set_html(self)
 
     def operation(self, name: str) -> Operation:
         """The prices of an operation.

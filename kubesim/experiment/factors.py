@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from kubesim.figure import Level, level_label
+
 _SIGNIFICANT_DIGITS = 6
 
 Chosen = dict[str, Any]
@@ -149,6 +151,10 @@ class Block(BaseModel):
     def factor_names(self) -> list[str]:
         """Its factors, in order."""
         return list(dict.fromkeys([*self.grid, *self.zip_, *self._listed(), *self._sampled()]))
+
+    def levels_of(self, factor: str) -> list[Level]:
+        """The levels of one of its factors as they are written in tables, in order, each once."""
+        return list(dict.fromkeys(level_label(one[factor]) for one in self.combinations() if factor in one))
 
     def combinations(self) -> list[Chosen]:
         """What it runs, in order."""

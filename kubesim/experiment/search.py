@@ -21,8 +21,9 @@ from kubesim.experiment.places import Place, Work
 from kubesim.experiment.precision import LEAST_REPLICATIONS
 from kubesim.experiment.record import record_of
 from kubesim.experiment.results import results_of_frame
-from kubesim.experiment.spec import Experiment, plan_experiment, set_field
+from kubesim.experiment.spec import Experiment, plan_experiment
 from kubesim.experiment.verdicts import Verdict
+from kubesim.scenario.fields import set_field
 from kubesim.scenario.spec import scenario_from
 
 if TYPE_CHECKING:

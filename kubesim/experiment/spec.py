@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kubesim.errors import InputError, did_you_mean
+from kubesim.errors import did_you_mean
 from kubesim.experiment.factors import Factors
 from kubesim.experiment.precision import LEAST_REPLICATIONS, WrittenPrecision
 from kubesim.experiment.selection import REPLICATION, check_expectations
+from kubesim.experiment.showing import experiment_html
 from kubesim.figure import FigureSpec, Level, TableSpec, level_label
 from kubesim.files import YamlDocument
+from kubesim.scenario.fields import set_field
 from kubesim.scenario.includes import read_document
 from kubesim.scenario.spec import Scenario, scenario_from
 from kubesim.validation import validate
@@ -60,6 +62,9 @@ class Experiment(BaseModel):
         shown = [figure.y for figure in self.figures if figure.y] + [table.value for table in self.tables]
         asked = [] if self.precision is None else self.precision.of
         return asked or list(dict.fromkeys(shown)) or ["latency_mean_ns"]
+
+    def _repr_html_(self) -> str:
+        return experiment_html(self)
 
 
 @dataclass(frozen=True)
@@ -204,22 +209,3 @@ def _level(scenario: Scenario, factor: str, chosen: Chosen) -> Level:
         }
         return level_label(changed)
     return level_label(found)
-
-
-def set_field(data: dict[str, Any], path: str, value: Any) -> None:
-    """Set a field of a scenario by its dotted path, such as ``cluster.services``.
-
-    Raises
-    ------
-    InputError
-        If the path leads through something that has no fields.
-    """
-    *parents, last = path.split(".")
-    for parent in parents:
-        inner = data.setdefault(parent, {})
-        if isinstance(inner, str) and parent in ("cni", "proxy"):
-            inner = data[parent] = {"name": inner}
-        if not isinstance(inner, dict):
-            raise InputError(f"{path}: {parent} has no fields")
-        data = inner
-    data[last] = copy.deepcopy(value)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError
+from kubesim.html import notes, shown, table, title
 from kubesim.kernel import ip
 from kubesim.kernel.address import Prefix
 from kubesim.kernel.device import Device
@@ -111,6 +112,21 @@ class RuleTrace:
 
     outcomes: tuple[Outcome, ...]
     is_assumed_local: bool
+
+    def _repr_html_(self) -> str:
+        columns = ("to", "probability", "verdict", "source", "rules tested")
+        rows = (
+            (
+                one.to,
+                f"{one.probability:.4g}",
+                one.verdict,
+                "masqueraded" if one.is_masqueraded else "kept",
+                ", ".join(f"{count} {place}" for place, count in one.rules_tested.items()),
+            )
+            for one in self.outcomes
+        )
+        reasons = dict.fromkeys(f"got nowhere: {one.reason}" for one in self.outcomes if one.reason is not None)
+        return shown(title("what the rules do to the packet"), table(columns, rows, ("probability",)), notes(reasons))
 
 
 def trace_rules(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kubesim.report.draw import draw_directory
+from kubesim.report.picture import Picture, draw_frame, picture_of_trace
 from kubesim.report.trace_picture import draw_trace
 
-__all__ = ["draw_directory", "draw_trace"]
+__all__ = ["Picture", "draw_directory", "draw_frame", "draw_trace", "picture_of_trace"]

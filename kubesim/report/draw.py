@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
+
+_DRAW = {"lines": draw_lines, "bars": draw_bars, "breakdown": draw_breakdown}
+
 
 def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda _why: None) -> list[Path]:
     """Draw every figure of a run, a sweep or a validation into its ``figures``.
@@ -61,23 +66,49 @@ def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda 
     written = []
     for entry in experiment["figures"]:
         spec = FigureSpec.model_validate(entry)
-        table = _rows(spec, breakdown if spec.kind == "breakdown" else runs, directory)
+        table = _rows(spec, breakdown if spec.kind == "breakdown" else runs, str(directory))
         if table.empty:
             if manifest["is_complete"] and not _has_rows(spec, runs):
                 raise InputError(f"{directory}: figure {spec.name} has nothing to show: no run has what it asks for")
             on_left_out(f"the figure {spec.name} is left out: no finished run has anything to show in it")
             continue
-        draw = {"lines": draw_lines, "bars": draw_bars, "breakdown": draw_breakdown}[spec.kind]
-        written += style.save(draw(spec, table), directory / "figures" / spec.name, provenance)
+        written += style.save(_DRAW[spec.kind](spec, table), directory / "figures" / spec.name, provenance)
     return written
 
 
-def _rows(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> pd.DataFrame:
+def draw_table(spec: FigureSpec, table: pd.DataFrame, place: str) -> Figure:
+    """Draw a figure of a table that is in no directory.
+
+    Parameters
+    ----------
+    spec
+        What to show.
+    table
+        One row per run.
+    place
+        What to call the table in messages.
+
+    Raises
+    ------
+    InputError
+        If it lacks a column, or has nothing to show.
+    """
+    rows = _rows(spec, table, place)
+    if rows.empty:
+        raise InputError(f"{place}: no row has anything to show")
+    if spec.kind == "lines" and not pd.api.types.is_numeric_dtype(rows[spec.x]):
+        raise InputError(f"{place}: {spec.x} holds no numbers to draw lines along: kind: bars can show them")
+    if not pd.api.types.is_numeric_dtype(rows[spec.y]):
+        raise InputError(f"{place}: {spec.y} holds no numbers to draw")
+    return _DRAW[spec.kind](spec, rows)
+
+
+def _rows(spec: FigureSpec, table: pd.DataFrame, place: str) -> pd.DataFrame:
     """The rows that a figure shows."""
     for column in [*spec.factors(), *([spec.y] if spec.y else []), *(spec.band or ())]:
         if column not in table.columns:
             known = did_you_mean(column, table.columns)
-            raise InputError(f"{directory}: figure {spec.name} wants {column!r}, which was not measured: {known}")
+            raise InputError(f"{place}: figure {spec.name} wants {column!r}, which was not measured: {known}")
     table = _with_levels(spec, table)
     if spec.relative_to is not None:
         table = _relative(spec, table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from kubesim.figure import level_text
 from kubesim.files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -146,7 +147,7 @@ def new_figure(
     return figure, list(axes)
 
 
-def save(figure: Figure, stem: Path, provenance: dict[str, str]) -> list[Path]:
+def save(figure: Figure, stem: Path, provenance: Mapping[str, str]) -> list[Path]:
     """Write ``STEM.png`` and ``STEM.svg`` with where they come from.
 
     Raises
@@ -157,7 +158,7 @@ def save(figure: Figure, stem: Path, provenance: dict[str, str]) -> list[Path]:
     return [save_file(figure, stem.with_suffix(f".{ending}"), provenance) for ending in FILE_ENDINGS]
 
 
-def save_file(figure: Figure, path: Path, provenance: dict[str, str]) -> Path:
+def save_file(figure: Figure, path: Path, provenance: Mapping[str, str]) -> Path:
     """Write one file with where it comes from, and no date: the same data give the same bytes.
 
     Raises
@@ -165,9 +166,7 @@ def save_file(figure: Figure, path: Path, provenance: dict[str, str]) -> Path:
     OutputError
         If it cannot be written.
     """
-    software = f"kubesim {provenance.get('kubesim_version', '')}".strip()
-    metadata: dict[str, Any] = {"Description": "; ".join(f"{key}: {value}" for key, value in provenance.items())}
-    metadata |= {"Creator": software, "Date": None} if path.suffix == ".svg" else {"Software": software}
+    metadata = _metadata(provenance, is_svg=path.suffix == ".svg")
 
     def draw(aside: Path) -> None:
         figure.savefig(aside, dpi=160, metadata=metadata)
@@ -175,6 +174,22 @@ def save_file(figure: Figure, path: Path, provenance: dict[str, str]) -> Path:
     with mpl.rc_context(STYLE):
         write_file(path, draw)
     return path
+
+
+def svg_text(figure: Figure, provenance: Mapping[str, str]) -> str:
+    """The same as text, for pages: the same bytes as in a file."""
+    text = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(text, format="svg", metadata=_metadata(provenance, is_svg=True))
+    return text.getvalue()
+
+
+def _metadata(provenance: Mapping[str, str], *, is_svg: bool) -> dict[str, Any]:
+    """Where a figure comes from, as its file says it."""
+    software = f"kubesim {provenance.get('kubesim_version', '')}".strip()
+    description = "; ".join(f"{key}: {value}" for key, value in provenance.items())
+    own = {"Creator": software, "Date": None} if is_svg else {"Software": software}
+    return {"Description": description, **own}
 
 
 def spread_labels(positions: Sequence[float], smallest_gap: float) -> list[float]:

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from kubesim.scenario.drops import drops
+from kubesim.scenario.showing import result_html, titled
 from kubesim.scenario.table_use import conntrack_use, measures, snat_use
 from kubesim.scenario.visits import PricedHop, Role
 from kubesim.stats.measures import Window, busy_ns, latency_summary, measurement_window
-from kubesim.units import BITS_PER_BYTE, NS_PER_S
+from kubesim.units import BITS_PER_BYTE, NS_PER_S, counted
 from kubesim.workload import Part
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ class Result:
     planned: Planned
     trace: Trace
     update: UpdateCost | None = None
+
+    def __repr__(self) -> str:
+        return f"<Result of {titled(self.scenario)}: {counted(self.summary['transactions'], 'transaction')}>"
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
 
     @cached_property
     def transactions(self) -> pd.DataFrame:

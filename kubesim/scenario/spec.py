@@ -17,13 +17,15 @@ from kubesim.errors import did_you_mean
 from kubesim.files import YamlDocument
 from kubesim.proxy import proxy_class, proxy_names
 from kubesim.scenario.conntrack_tables import ConntrackSpec
+from kubesim.scenario.fields import set_field
 from kubesim.scenario.includes import read_document
 from kubesim.scenario.rule_updates import UpdateSpec
+from kubesim.scenario.showing import scenario_html
 from kubesim.validation import validate
 from kubesim.workload import Workload, workload_class, workload_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     CniChoice = Any
     ProxyChoice = Any
@@ -151,8 +153,33 @@ class Scenario(BaseModel):
             raise ValueError(f"there is no engine {name!r}: {did_you_mean(name, ENGINES)}")
         return name
 
+    def with_fields(self, fields: Mapping[str, Any]) -> Scenario:
+        """The same scenario with some fields changed, as ``--set`` changes them.
 
-def load_scenario(path: Path) -> Scenario:
+        >>> small = Scenario(cni="flannel-vxlan", proxy="iptables", traffic={"workload": "tcp_rr"})
+        >>> small.with_fields({"cluster.services": 1000, "proxy": "nftables"}).cluster.services
+        1000
+
+        Parameters
+        ----------
+        fields
+            Values by dotted path of the field.
+
+        Raises
+        ------
+        InputError
+            If there is no such field, or a value makes no sense for it.
+        """
+        data = self.model_dump(by_alias=True, exclude_unset=True)
+        for path, value in fields.items():
+            set_field(data, path, value)
+        return validate(Scenario, YamlDocument(self.name, data, None, {path: path for path in fields}))
+
+    def _repr_html_(self) -> str:
+        return scenario_html(self)
+
+
+def load_scenario(path: Path | str) -> Scenario:
     """Read a scenario file; paths in it are relative to its directory.
 
     Parameters
@@ -165,6 +192,7 @@ def load_scenario(path: Path) -> Scenario:
     InputError
         If it cannot be read or makes no sense; the message has file, line, field and what is known.
     """
+    path = Path(path)
     return scenario_from(read_document(path), path.parent)
 
 
@@ -175,15 +203,18 @@ def scenario_from(document: YamlDocument, base: Path) -> Scenario:
 
 def with_paths(scenario: Scenario, base: Path) -> Scenario:
     """The same scenario with relative paths taken from ``base``."""
-    manifests = [base / path for path in scenario.cluster.manifests]
-    costs = str(base / scenario.costs) if is_file_name(scenario.costs) else scenario.costs
-    cluster = scenario.cluster.model_copy(update={"manifests": manifests})
-    plugins = {name: _with_paths_of(getattr(scenario, name), base) for name in ("cni", "proxy")}
-    return scenario.model_copy(update={"cluster": cluster, "costs": costs, **plugins})
+    changed: dict[str, Any] = {
+        name: _with_paths_of(getattr(scenario, name), base)
+        for name in ("cluster", "cni", "proxy")
+        if name in scenario.model_fields_set
+    }
+    if is_file_name(scenario.costs):
+        changed["costs"] = str(base / scenario.costs)
+    return scenario.model_copy(update=changed)
 
 
 def _with_paths_of(settings: BaseModel, base: Path) -> BaseModel:
-    """A plugin's settings with relative paths taken from ``base``."""
+    """Some settings with relative paths taken from ``base``."""
     rebased = {name: _rebased(value, base) for name, value in settings}
     changed = {name: value for name, value in rebased.items() if value != getattr(settings, name)}
     return settings.model_copy(update=changed)  # what nobody has given does not count as given then

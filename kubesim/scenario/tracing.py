@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import ipaddress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
+from kubesim.html import shown
 from kubesim.kernel import socket
 from kubesim.kernel.loopback import LOCALHOST
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.watch import Watch
 from kubesim.scenario.provenance import provenance
+from kubesim.scenario.showing import packet_html, trace_pieces, trace_title
 from kubesim.scenario.simulation import costs_of, deploy
 from kubesim.scenario.stops import stops_of
-from kubesim.scenario.telling import told
+from kubesim.scenario.telling import heading, told
 from kubesim.scenario.visits import PricedHop, Role, priced
+from kubesim.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +101,12 @@ class TracedPacket:
         """Its way in words, a numbered list."""
         return told(self)
 
+    def __repr__(self) -> str:
+        return f"<TracedPacket: {heading(self)}>"
+
+    def _repr_html_(self) -> str:
+        return packet_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """What ``kubesim trace --json`` prints of it."""
         packet = self.path.packet
@@ -173,9 +181,11 @@ class TraceResult:
         chosen = [self.packet(kind) for kind in kinds] if kinds else self.packets
         return "\n\n".join(packet.text() for packet in chosen)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} from {self.source} to {self.target}: {counted(len(self.packets), 'packet')}>"
+
     def _repr_html_(self) -> str:
-        """The same for Jupyter."""
-        return f"<pre>{html.escape(self.text())}</pre>"
+        return shown(trace_title(self), *trace_pieces(self))
 
     def to_dict(self) -> dict[str, Any]:
         """What ``kubesim trace --json`` prints."""

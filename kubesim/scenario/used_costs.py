@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kubesim.scenario.showing import evidence_html
 from kubesim.scenario.simulation import costs_of, run
 
 if TYPE_CHECKING:
@@ -57,7 +58,14 @@ class Evidence:
         }
 
 
-def evidence(scenario: Scenario) -> list[Evidence]:
+class EvidenceList(list[Evidence]):
+    """Numbers, in an order that says something; a table in Jupyter."""
+
+    def _repr_html_(self) -> str:
+        return evidence_html(self)
+
+
+def evidence(scenario: Scenario) -> EvidenceList:
     """The numbers that a scenario rests on.
 
     Parameters
@@ -67,8 +75,8 @@ def evidence(scenario: Scenario) -> list[Evidence]:
 
     Returns
     -------
-    list of Evidence
-        By kind, the weakest first, then by share of the time, the largest first.
+    EvidenceList
+        A list of :class:`Evidence`, by kind, the weakest first, then by share of the time, the largest first.
 
     Raises
     ------
@@ -86,7 +94,7 @@ def evidence(scenario: Scenario) -> list[Evidence]:
     found.append(
         Evidence("(all)", "spread", spread.value, spread.kind, source, spread.uncertainty, 1.0, "deviation over mean")
     )
-    return sorted(found, key=lambda one: (one.kind.strength, -one.share, one.operation, one.number))
+    return EvidenceList(sorted(found, key=lambda one: (one.kind.strength, -one.share, one.operation, one.number)))
 
 
 def _used(breakdown: pd.DataFrame, costs: CostSet) -> Iterator[tuple[str, Operation, float]]:

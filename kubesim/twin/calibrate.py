@@ -19,6 +19,7 @@ from kubesim.twin.cost_file import About, cost_file
 from kubesim.twin.designs import Extent, designed, held_out
 from kubesim.twin.fit import Fit, fit
 from kubesim.twin.names import remove_leftovers
+from kubesim.twin.realise import check_host
 from kubesim.twin.steps import quietly
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def calibrate(base: str = DEFAULT_COST_SET, extent: Extent = Extent.NORMAL, on_s
     InputError
         If this host cannot make twins.
     """
+    check_host(["ip"])
     remove_leftovers()
     base_set = _with_steps(load_cost_set(base))
     designs = designed(extent)

@@ -67,6 +67,8 @@ def run_tool(*words: str, text: str = "") -> str:
         )
     except FileNotFoundError:
         raise InputError(f"{words[0]} is not installed") from None
+    except PermissionError:
+        raise InputError(f"{words[0]}: not installed where this user may run it") from None
     except subprocess.TimeoutExpired:
         raise InputError(f"{words[0]} took more than {_TOOL_TIMEOUT_S} s") from None
     if done.returncode:

@@ -12,6 +12,8 @@ from kubesim.errors import InputError
 from kubesim.twin.calibrate import Calibration, calibrate, write_cost_set
 from kubesim.twin.designs import Extent
 from kubesim.twin.fit import fit
+from kubesim.twin.inside import run_tool
+from kubesim.twin.realise import has_ipsets
 from tests.twin.test_fit import BASE, designed
 
 
@@ -41,3 +43,11 @@ def test_without_root_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(InputError, match=r"^a twin needs root, .*: run it with sudo$"):
         calibrate(extent=Extent.QUICK)
+
+
+def test_a_tool_that_may_not_be_run_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ipset").write_text("no program")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match=r"^ipset: not installed where this user may run it$"):
+        run_tool("ipset", "list")
+    assert not has_ipsets()
