@@ -74,7 +74,8 @@ def run(result: Result) -> None:
     summary = result.summary
     table = _table("measure", "value")
     for name, value in summary.items():
-        _add(table, _label(name), format_measure(name, float(value)))
+        is_unstable = name.startswith("latency_") and bool(result.load.unstable)
+        _add(table, _label(name), "unstable" if is_unstable else format_measure(name, float(value)))
     scenario = result.scenario
     _OUT.print(
         f"[bold]{escape(scenario.name)}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}"
