@@ -31,6 +31,11 @@ def notices_of_steadiness(load: OfferedLoad, stations: list[Station], window: Wi
             f"unstable: {_offered(load, load.unstable, stations)}: what waits there grows as long as others arrive, so "
             "that latency has no mean and no percentiles; it takes fewer arrivals per second, or more cores"
         )
+    elif load.suspected:
+        yield (
+            f"perhaps unstable: {_offered(load, load.suspected, stations)}, by too few arrivals to be sure; with more, "
+            "latency may turn out to have no mean"
+        )
     elif load.overloaded:
         yield (
             f"overloaded: {_offered(load, load.overloaded, stations)}: the queue is finite and loses packets, see "

@@ -44,17 +44,20 @@ class OfferedLoad:
         Stations that are surely offered more than 1 in an open loop, the highest load first.
     unstable
         Those of them whose queues have no limit.
+    suspected
+        Stations without a limit that seem to be offered more than 1, but of too few arrivals to be sure.
     """
 
     ratio: npt.NDArray[np.float64]
     is_open: bool
     overloaded: tuple[int, ...] = ()
     unstable: tuple[int, ...] = ()
+    suspected: tuple[int, ...] = ()
 
     @property
     def highest(self) -> float:
         """Of the station that is offered most; 0 if there is none."""
-        return float(self.ratio.max(initial=0.0))
+        return float(self.ratio.max(initial=0))
 
 
 def offered_load(plan: Plan, trace: Trace, window: Window) -> OfferedLoad:
@@ -74,7 +77,7 @@ def offered_load(plan: Plan, trace: Trace, window: Window) -> OfferedLoad:
         The time that is measured.
     """
     work = _work_ns(plan, trace)
-    servers = np.asarray(np.minimum(plan.servers, max(1, plan.packets)), float)
+    servers: npt.NDArray[np.float64] = np.minimum(plan.servers, max(1, plan.packets)).astype(float)
     chains = _chains(plan)
     if not chains.is_open:
         joined = (trace.arrive_ns >= window.begin_ns) & (trace.arrive_ns < window.end_ns)
@@ -83,10 +86,17 @@ def offered_load(plan: Plan, trace: Trace, window: Window) -> OfferedLoad:
     is_counted = (work > 0) & (chains.of_packet != chains.order[-1])[:, None]  # the last one's time ends with it
     offered = np.bincount(plan.station[is_counted], weights=work[is_counted], minlength=plan.stations)
     ratio = offered / (chains.lasting_ns * servers)
-    suspects = [int(one) for one in np.argsort(-ratio, kind="stable") if ratio[one] > 1]
-    confidence = 1 - 2 * FALSE_ALARMS / max(1, np.count_nonzero(offered))
-    sure = tuple(one for one in suspects if _lowest_load(one, plan, chains, work, confidence) > 1)
-    return OfferedLoad(ratio, True, sure, tuple(one for one in sure if plan.capacity[one] == UNLIMITED))
+    above = [int(one) for one in np.argsort(-ratio, kind="stable") if ratio[one] > 1]
+    confidence = 1 - 2 * FALSE_ALARMS / max(1, int(np.count_nonzero(offered)))
+    overloaded = tuple(one for one in above if _lowest_load(one, plan, chains, work, confidence) > 1)
+    endless = [one for one in above if plan.capacity[one] == UNLIMITED]
+    return OfferedLoad(
+        ratio,
+        is_open=True,
+        overloaded=overloaded,
+        unstable=tuple(one for one in endless if one in overloaded),
+        suspected=tuple(one for one in endless if one not in overloaded),
+    )
 
 
 def _work_ns(plan: Plan, trace: Trace) -> npt.NDArray[np.int64]:
