@@ -36,3 +36,22 @@ def mm1(load: float, stations: int, packets: int, seed: int) -> tuple[Plan, Trac
     random = np.random.default_rng(seed)
     arrivals = np.cumsum(random.exponential(1 / load, (stations, packets)), axis=1)
     return many_queues(arrivals, random.exponential(1.0, (stations, packets)))
+
+
+def closed_loops(systems: int, clients: int, rounds: int, think: float, seed: int) -> tuple[Plan, Trace]:
+    """Servers that have nothing to do with each other, each with clients who think and then wait for an answer."""
+    random = np.random.default_rng(seed)
+    shape = (systems, clients, rounds)
+    thinks = np.rint(random.exponential(think, shape) * SCALE).astype(np.int64)
+    number = np.arange(thinks.size).reshape(shape)
+    is_first = number % rounds == 0
+    plan = Plan(
+        release_ns=np.where(is_first, thinks, 0).ravel(),
+        station=np.repeat(np.arange(systems), clients * rounds)[:, None],
+        service_ns=np.maximum(1, np.rint(random.exponential(1.0, (thinks.size, 1)) * SCALE)).astype(np.int64),
+        servers=np.ones(systems, np.int64),
+        capacity=np.full(systems, UNLIMITED),
+        after=np.where(is_first, -1, number - 1).ravel(),
+        think_ns=thinks.ravel(),
+    )
+    return plan, ENGINES["simpy"](plan)

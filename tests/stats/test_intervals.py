@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kubesim.stats.intervals import difference_interval, mean_interval, ratio_interval, slope_interval
+from kubesim.stats.intervals import (
+    difference_interval,
+    mean_interval,
+    percentile_interval,
+    ratio_interval,
+    slope_interval,
+)
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
 SAMPLES = st.lists(NUMBERS, min_size=2, max_size=30)
@@ -58,3 +64,30 @@ def test_a_ratio_to_nothing_is_unknown() -> None:
     interval = ratio_interval([1, 2], [0, 0])
     assert math.isnan(interval.estimate)
     assert interval.high == math.inf
+
+
+@given(st.lists(st.lists(NUMBERS, min_size=1, max_size=40), min_size=2, max_size=8), st.sampled_from([1, 25, 50, 99]))
+def test_a_percentile_was_seen_and_is_within_its_interval(samples: list[list[float]], percent: float) -> None:
+    interval = percentile_interval([np.array(sample) for sample in samples], percent)
+    pooled = [value for sample in samples for value in sample]
+    assert interval.estimate in pooled
+    assert interval.low <= interval.estimate <= interval.high
+    assert sum(value <= interval.estimate for value in pooled) * 100 >= percent * len(pooled)
+    assert {interval.low, interval.high} <= {*pooled, -math.inf, math.inf}
+
+
+@given(st.lists(NUMBERS, min_size=10, max_size=200), st.integers(2, 8))
+def test_replications_that_agree_leave_no_doubt(values: list[float], replications: int) -> None:
+    interval = percentile_interval([np.array(values)] * replications, 50)
+    ordered = sorted(values)
+    place = math.ceil(len(values) / 2) - 1
+    assert interval.estimate == ordered[place]
+    assert ordered[max(0, place - 1)] <= interval.low
+    assert interval.high <= ordered[min(len(values) - 1, place + 1)]
+
+
+@pytest.mark.parametrize("samples", [[], [[]], [[1.0, 2.0]], [[1.0], [math.nan]], [[1.0, 2.0], [3.0, 4.0]]])
+def test_too_little_to_tell_a_percentile(samples: list[list[float]]) -> None:
+    interval = percentile_interval([np.array(sample) for sample in samples], 99)
+    assert interval.high == math.inf
+    assert interval.replications == len(samples)
