@@ -43,8 +43,8 @@ def notices_of_steadiness(load: OfferedLoad, stations: list[Station], window: Wi
         )
     if not window.is_settled and not load.unstable:
         yield (
-            "the warm-up does not end within the run: more transactions are needed; MSER-5 has left "
-            f"{window.skipped:,} out, and would leave out more than half"
+            "the warm-up does not end within the run, as far as MSER-5 can tell: more transactions are needed; "
+            f"{window.skipped:,} are left out"
         )
 
 
