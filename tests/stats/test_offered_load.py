@@ -44,7 +44,7 @@ def test_mm1_is_called_unstable_where_it_is(load: float, packets: int, least: fl
 
 @pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised() -> None:
-    """At a load of exactly 1, one run in 100; 1 in 1000 is the chance of more than 22 in 1000."""
+    """At a load of exactly 1, one run in 100 at most: more than 22 of 1000 would come once in 3000 times."""
     assert sum(bool(one.unstable) for one in loads(1.0, 1000, runs=1000)) <= 22
 
 
