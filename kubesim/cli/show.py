@@ -68,7 +68,8 @@ def run(result: Result) -> None:
     summary = result.summary
     table = new_table("measure", "value")
     for name, value in summary.items():
-        add(table, measure_label(name), format_measure(name, float(value)))
+        is_unstable = name.startswith("latency_") and bool(result.load.unstable)
+        add(table, measure_label(name), "unstable" if is_unstable else format_measure(name, float(value)))
     scenario = result.scenario
     OUT.print(
         f"[bold]{escape(scenario.name)}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}"

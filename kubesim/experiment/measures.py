@@ -22,6 +22,7 @@ SHORT_NAMES = {
 
 MEASURES = (
     "transactions",
+    "warmup_transactions",
     "lost_transactions",
     "loss_ratio",
     "duration_ns",
@@ -37,12 +38,15 @@ MEASURES = (
     "cpu_ns_per_transaction",
     "cpu_s_per_gbit",
     "busiest_core_utilisation",
+    "offered_load",
     "dropped_packets",
     "refused_flows",
-    "conntrack_dropped_packets",
-    "conntrack_highest_entries",
-    "conntrack_occupancy_ratio",
-    "conntrack_first_drop_ns",
+    "backlog_dropped_packets",
+    *(
+        f"{table}_{what}"
+        for table, places in (("conntrack", "entries"), ("snat", "ports"))
+        for what in ("dropped_packets", f"highest_{places}", "occupancy_ratio", "first_drop_ns")
+    ),
     "update_rules",
     "update_bytes",
     "update_ns",
@@ -77,7 +81,7 @@ UNITS: dict[Dimension, dict[str, float]] = {
 
 def dimension_of(measure: str) -> Dimension:
     """What kind of number a measure is, by the end of its name."""
-    if measure.endswith(("_ratio", "utilisation")):
+    if measure.endswith(("_ratio", "utilisation", "offered_load")):
         return Dimension.SHARE
     if measure.endswith("_bit_per_s"):
         return Dimension.BIT_RATE

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from kubesim.cluster import Pod
+    from kubesim.cluster import Endpoint, Pod
     from kubesim.cost import CostSet
     from kubesim.scenario.deployment import Deployment
 
@@ -263,6 +263,7 @@ class _Classifier:
         self._messages = messages
         self._choices: dict[tuple[Place | str, int, bool], _Choices] = {}
         self._sticky_services: set[int] = set()
+        self._ready: dict[int, list[Endpoint]] = {}
         self._forgets_clients = len(messages.clients) > recent.PLACES
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
@@ -333,8 +334,12 @@ class _Classifier:
     def _resolve_by_name(self, flow: _Flow) -> _Server | Path:
         """Choose an endpoint as a client does who got all addresses from DNS."""
         service, port, *_ = flow.destination
-        listed = self._deployment.cluster.endpoints(service, port)
-        ready = [one for one in listed if one.is_ready and ":" not in one.address]
+        ready = self._ready.get(flow.service_index)
+        if ready is None:
+            listed = self._deployment.cluster.endpoints(service, port)
+            # Sorted as kube-proxy sorts them: the same number leads to the same endpoint.
+            ready = sorted((one for one in listed if one.is_ready and ":" not in one.address), key=str)
+            self._ready[flow.service_index] = ready
         if not ready:
             reason = f"name resolution of {service.full_name} gives no address: it has no ready endpoints"
             return Path((), (), {}, None, reason, self._packet(flow, self._kinds(flow)[0][1], "", 0), None)

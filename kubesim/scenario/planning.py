@@ -111,13 +111,16 @@ class _Planner:
         station = np.full((rows_total, width), -1, np.int64)
         mean = np.zeros((rows_total, width))
         deviation = np.zeros((rows_total, width))
+        luck = _Luck(streams, (rows_total, width))
         for key, rows in self._groups:
-            for column, visit in enumerate(ways.get(key, ())):
+            way = ways.get(key, ())
+            for column, visit in enumerate(way):
                 station[rows, column] = self._station(visit, key, rows)
                 mean[rows, column] = visit.mean_ns
                 deviation[rows, column] = visit.deviation_ns
+            luck.draw(way, rows)
         self._add_openings_and_work(mean, deviation)
-        service = _drawn(mean, deviation, streams)
+        service = _log_normal(mean, deviation, luck.normal)
         tables = None
         if conntrack is not None:
             tables = TablePlanner(conntrack, self._messages, self._classes, streams).plan(
@@ -276,17 +279,39 @@ class _Planner:
         mean[:, 0] += np.array([kind.work_ns for kind in kinds])[messages.script.kind]
 
 
-def _drawn(
-    mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64], streams: Streams
-) -> npt.NDArray[np.int64]:
-    """Service times with these means and deviations, log-normal, in whole nanoseconds of at least 1, shape as given.
+class _Luck:
+    """How far each visit's service time is off: a normal number each, shape (n, visits).
 
-    Each visit has numbers of its own, so that alternatives draw the same however many visits their packets make.
+    A visit's numbers are its role's: of alternatives that bring packets to receivers by ways of different lengths, each
+    receiver is as quick or slow as in the others.
     """
-    rows, width = mean.shape
-    normal = np.empty((rows, width))
-    for column in range(width):
-        normal[:, column] = streams.generator(f"service times of visit {column + 1}").standard_normal(rows)
+
+    def __init__(self, streams: Streams, shape: tuple[int, int]) -> None:
+        self._streams = streams
+        self._drawn: dict[str, npt.NDArray[np.float64]] = {}
+        self.normal = np.zeros(shape)
+
+    def draw(self, way: tuple[Visit, ...], rows: npt.NDArray[np.int64]) -> None:
+        """Fill the rows of messages that go one way."""
+        met: Counter[Role] = Counter()
+        for column, visit in enumerate(way):
+            met[visit.role] += 1
+            if visit.deviation_ns or column == 0:  # to the first visit, what opens a connection is added
+                self.normal[rows, column] = self._numbers(f"service times of {visit.role.value} {met[visit.role]}")[
+                    rows
+                ]
+
+    def _numbers(self, purpose: str) -> npt.NDArray[np.float64]:
+        """The stream of a purpose: one number for each message, whether its way has such a visit or not."""
+        if purpose not in self._drawn:
+            self._drawn[purpose] = self._streams.generator(purpose).standard_normal(len(self.normal))
+        return self._drawn[purpose]
+
+
+def _log_normal(
+    mean: npt.NDArray[np.float64], deviation: npt.NDArray[np.float64], normal: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Service times with these means and deviations, in whole nanoseconds of at least 1, shape as given."""
     relative = np.divide(deviation, mean, out=np.zeros_like(mean), where=mean > 0)
     variance = np.log1p(relative**2)
     factor = np.exp(normal * np.sqrt(variance) - variance / 2)

@@ -11,9 +11,11 @@ import pandas as pd
 
 from kubesim.scenario.drops import drops
 from kubesim.scenario.showing import result_html, titled
+from kubesim.scenario.steadiness import notices_of_steadiness
 from kubesim.scenario.table_use import conntrack_use, measures, snat_use
 from kubesim.scenario.visits import PricedHop, Role
-from kubesim.stats.measures import Window, busy_ns, latency_summary, measurement_window
+from kubesim.stats.measures import NO_LATENCY, Window, busy_ns, latency_summary, measurement_window
+from kubesim.stats.offered_load import OfferedLoad, offered_load
 from kubesim.units import BITS_PER_BYTE, NS_PER_S, counted
 from kubesim.workload import Part
 
@@ -41,7 +43,7 @@ class Result:
         What was run.
     provenance
         Version, scenario, seed and cost set, for every file made of this.
-    notices
+    input_notices
         What a person should know about the input.
     messages, classes, planned, trace
         The workload, the ways of its flows, the plan and what the engine made of it.
@@ -51,7 +53,7 @@ class Result:
 
     scenario: Scenario
     provenance: dict[str, str]
-    notices: tuple[str, ...]
+    input_notices: tuple[str, ...]
     messages: Messages
     classes: FlowClasses
     planned: Planned
@@ -63,6 +65,17 @@ class Result:
 
     def _repr_html_(self) -> str:
         return result_html(self)
+
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know about the input, and about what came out."""
+        said = notices_of_steadiness(self.load, self.planned.stations.all, self.window)
+        return (*self.input_notices, *said)
+
+    @cached_property
+    def load(self) -> OfferedLoad:
+        """The load that stations were offered, and which of them could not take it."""
+        return offered_load(self.planned.plan, self.trace, self.window)
 
     @cached_property
     def transactions(self) -> pd.DataFrame:
@@ -79,7 +92,7 @@ class Result:
         number = np.flatnonzero(start >= 0)
         start, end = start[number], end[number]
         flow = messages.flow[messages.last[number]]  # it may have begun with a look-up of the Service's name
-        window = measurement_window(start, end, self.scenario.warmup_ratio)
+        window = measurement_window(start, end, self.scenario.warmup)
         servers = np.array([*self.classes.servers, ""], dtype=object)
         return pd.DataFrame(
             {
@@ -102,7 +115,7 @@ class Result:
     def window(self) -> Window:
         """The time that is measured."""
         frame = self.transactions
-        return measurement_window(frame["start_ns"].to_numpy(), frame["end_ns"].to_numpy(), self.scenario.warmup_ratio)
+        return measurement_window(frame["start_ns"].to_numpy(), frame["end_ns"].to_numpy(), self.scenario.warmup)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -110,12 +123,15 @@ class Result:
 
         Times are in nanoseconds: latencies of transactions from socket to socket; ``first_packet_ns`` and the like are
         CPU time of one packet on all hosts together. ``cpu_s_per_gbit`` is that of all hosts per Gbit of payload: the
-        cores that one Gbit/s keeps busy.
+        cores that one Gbit/s keeps busy. ``warmup_transactions`` are left out of all others. ``offered_load`` is that
+        of the station which is offered most, as :func:`kubesim.stats.offered_load.offered_load` says: a ratio, which
+        may exceed 1. Where a queue grows without end, latencies are NaN; a finite one loses packets instead, see
+        ``loss_ratio``.
         """
         frame, window = self.transactions, self.window
         measured = frame[frame["is_measured"]]
         complete = measured[measured["is_complete"]]
-        latency = latency_summary(complete["latency_ns"].to_numpy())
+        latency = NO_LATENCY if self.load.unstable else latency_summary(complete["latency_ns"].to_numpy())
         seconds = window.length_ns / NS_PER_S
         ended = len(complete)
         busiest = self.utilisation[self.utilisation["kind"].str.endswith("core")]
@@ -125,6 +141,7 @@ class Result:
             "transactions": len(complete),
             "lost_transactions": len(measured) - len(complete),
             "loss_ratio": 1 - len(complete) / len(measured) if len(measured) else float("nan"),
+            "warmup_transactions": window.skipped,
             "duration_ns": window.length_ns,
             "throughput_per_s": ended / seconds,
             "goodput_bit_per_s": payload_bits / seconds,
@@ -134,6 +151,7 @@ class Result:
             "cpu_ns_per_transaction": cpu_ns / ended if ended else float("nan"),
             "cpu_s_per_gbit": cpu_ns / payload_bits if payload_bits else float("nan"),
             "busiest_core_utilisation": float(busiest["utilisation"].max()) if len(busiest) else 0.0,
+            "offered_load": self.load.highest,
             "dropped_packets": int((self.trace.is_dropped() | self.trace.is_refused()).sum()),
             "refused_flows": sum(self.planned.refusals.values()),
             **self._backlog_measures,

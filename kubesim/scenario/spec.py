@@ -7,7 +7,7 @@ from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, field_validator
 
 from kubesim.cluster import ClusterSpec
 from kubesim.cni import cni_class, cni_names
@@ -119,6 +119,17 @@ class Hardware(BaseModel):
         return rps_cores
 
 
+def _kind_of_warm_up(value: object) -> str:
+    """Which of the two ways to say it is meant, so that what is wrong is said of that way."""
+    return "rule" if isinstance(value, str) else "share"
+
+
+WarmUp = Annotated[
+    Annotated[float, Field(ge=0, lt=1), Tag("share")] | Annotated[Literal["mser-5"], Tag("rule")],
+    Discriminator(_kind_of_warm_up),
+]
+
+
 class Scenario(BaseModel):
     """One setting of everything: run it, and the same seed gives the same bytes."""
 
@@ -142,8 +153,9 @@ class Scenario(BaseModel):
     engine: str = Field(default="simpy", description="who plays the packets")
     seed: int = Field(default=1, ge=0, lt=1 << 64, description="of all random numbers")
     replication: int = Field(default=0, ge=0, le=1_000_000, description="which repetition with other random numbers")
-    warmup_ratio: float = Field(
-        default=0.1, ge=0, lt=1, description="share of the transactions to leave out as warm-up"
+    warmup: WarmUp = Field(
+        default=0.1,
+        description="share of the transactions to leave out as warm-up; or mser-5, to find by MSER-5 how many",
     )
 
     @field_validator("engine")

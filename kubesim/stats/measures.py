@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from kubesim.stats.warmup import Truncation, mser_5
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
+
+NO_LATENCY = dict.fromkeys(("mean", *PERCENTILES), float("nan"))
+"""What there is to say of latencies where there are none, or where they have no mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +26,16 @@ class Window:
     ----------
     begin_ns, end_ns
         From the first instant behind the warm-up to the last completion.
+    skipped
+        Completions that are left out as warm-up.
+    is_settled
+        Whether the warm-up is over then, as far as somebody has looked.
     """
 
     begin_ns: int
     end_ns: int
+    skipped: int = 0
+    is_settled: bool = True
 
     @property
     def length_ns(self) -> int:
@@ -32,7 +43,9 @@ class Window:
         return max(1, self.end_ns - self.begin_ns)
 
 
-def measurement_window(start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.int64], warmup_ratio: float) -> Window:
+def measurement_window(
+    start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.int64], warmup: float | Literal["mser-5"]
+) -> Window:
     """The window that leaves the first transactions out.
 
     It begins with a completion and ends with one, so that completions over length is the rate, without the bias of a
@@ -42,8 +55,9 @@ def measurement_window(start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.i
     ----------
     start_ns, end_ns : array of int64, shape (t,)
         Of each transaction that was started; −1 as the end of one that was not completed.
-    warmup_ratio
-        Share of the completions to leave out, the earliest first.
+    warmup
+        Share of the completions to leave out, the earliest first; or ``mser-5``, to leave out as many as
+        :func:`kubesim.stats.warmup.mser_5` finds in the latencies, in the order of the completions.
 
     Returns
     -------
@@ -51,12 +65,18 @@ def measurement_window(start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.i
         From the last completion that is left out, or from the first start if none is, to the last completion; (0, 0)
         if nothing was completed.
     """
-    completions = end_ns[end_ns >= 0]
-    if not len(completions):
+    complete = np.flatnonzero(end_ns >= 0)
+    if not len(complete):
         return Window(0, 0)
-    skipped = min(int(len(completions) * warmup_ratio), len(completions) - 1)
-    begin = int(np.partition(completions, skipped - 1)[skipped - 1]) if skipped else int(start_ns.min())
-    return Window(begin, int(completions.max()))
+    order = complete[np.argsort(end_ns[complete], kind="stable")]
+    ends = end_ns[order]
+    if warmup == "mser-5":
+        found = mser_5(ends - start_ns[order])
+    else:
+        found = Truncation(min(int(len(ends) * warmup), len(ends) - 1), is_settled=True)
+    skipped = found.observations
+    begin = int(ends[skipped - 1]) if skipped else int(start_ns.min())
+    return Window(begin, int(ends[-1]), skipped, found.is_settled)
 
 
 def latency_summary(latency_ns: npt.NDArray[np.int64]) -> dict[str, float]:
@@ -71,7 +91,7 @@ def latency_summary(latency_ns: npt.NDArray[np.int64]) -> dict[str, float]:
         Latencies; NaN comes out if there is none.
     """
     if not len(latency_ns):
-        return dict.fromkeys(("mean", *PERCENTILES), float("nan"))
+        return dict(NO_LATENCY)
     found = np.percentile(latency_ns, list(PERCENTILES.values()), method="inverted_cdf")
     return {
         "mean": int(latency_ns.sum()) / len(latency_ns),

@@ -85,3 +85,43 @@ def mm1k_loss(load: float, places: int) -> float:
     if math.isclose(load, 1.0):
         return 1 / (places + 1)
     return (1 - load) * load**places / (1 - load ** (places + 1))
+
+
+def mm1_sojourn_percentile(arrival_rate: float, service_rate: float, percent: float) -> float:
+    """A percentile of the sojourn time in M/M/1, which is exponential with the difference of the rates.
+
+    Raises
+    ------
+    ValueError
+        If the load is 1 or more.
+    """
+    _check_stable(arrival_rate / service_rate)
+    return -math.log1p(-percent / 100) / (service_rate - arrival_rate)
+
+
+def closed_sojourn_mean(clients: int, think_rate: float, service_rate: float) -> float:
+    """Mean sojourn time at one exponential server of clients who each think for an exponential time in between."""
+    found_inside = _found_inside(clients, think_rate, service_rate)
+    return sum((inside + 1) * chance for inside, chance in enumerate(found_inside)) / service_rate
+
+
+def closed_sojourn_survival(clients: int, think_rate: float, service_rate: float, time: float) -> float:
+    """Probability that the same sojourn lasts longer than a time: an Erlang time after whom it finds inside."""
+    longer = term = math.exp(-service_rate * time)
+    total = 0.0
+    for inside, chance in enumerate(_found_inside(clients, think_rate, service_rate)):
+        total += chance * longer
+        term *= service_rate * time / (inside + 1)
+        longer += term
+    return total
+
+
+def _found_inside(clients: int, think_rate: float, service_rate: float) -> list[float]:
+    """How likely a client finds how many others at the server, which is what these alone would be like at any time.
+
+    It is the arrival theorem (S. S. Lavenberg and M. Reiser, J. Appl. Prob. 17 (1980) 1048–1061).
+    """
+    weights = [1.0]
+    for outside in range(clients - 1, 0, -1):
+        weights.append(weights[-1] * outside * think_rate / service_rate)
+    return [weight / sum(weights) for weight in weights]

@@ -122,6 +122,19 @@ def test_run_prints_a_table_and_writes_a_directory(scenario: Path, tmp_path: Pat
     assert all(Path(picture).exists() for picture in pictures)
 
 
+def test_run_says_unstable_where_latency_has_no_mean(scenario: Path) -> None:
+    overloaded = {"workload": "poisson_connections", "rate_per_s": 90_000, "connections": 500, "server_us": 100}
+    settings = [f"traffic={json.dumps({'to': {'choice': 'last'}, 'clients_on': ['node-1'], **overloaded})}"]
+    settings += ["cluster.endpoints=1"]
+    options = [part for setting in settings for part in ("--set", setting)]
+    lines = [line.split() for line in succeed("run", scenario, *options).splitlines() if "latency" in line]
+    assert len(lines) == 5
+    assert all(line[-1] == "unstable" for line in lines)
+    found = json.loads(succeed("run", scenario, "--json", *options))["summary"]
+    assert found["latency_p99_ns"] is None
+    assert found["offered_load"] > 1
+
+
 def test_run_twice_gives_the_same_bytes(scenario: Path, tmp_path: Path) -> None:
     written = []
     for name in ("a", "b"):

@@ -16,7 +16,7 @@ def update(proxy: Any, change: str, services: int, endpoints: int = 3, sync: str
         cluster={"services": services, "endpoints": endpoints},
         update={"change": change, "sync": sync},
         traffic={"transactions": 1},
-        warmup_ratio=0,
+        warmup=0,
     )
     return result.summary
 

@@ -32,7 +32,7 @@ def calls(traffic: dict[str, Any] | None = None, **changes: Any) -> Result:
         "cni": "flannel-host-gw",
         "proxy": "iptables",
         "conntrack": {"snat_ports": PORTS},
-        "warmup_ratio": 0,
+        "warmup": 0,
         "traffic": {
             "workload": "poisson_connections",
             "clients_on": ["outside"],
@@ -196,7 +196,7 @@ def test_datagrams_need_ports_too(tmp_path: Path) -> None:
                    .replace("port: 80,", "port: 80, protocol: UDP,"))  # fmt: skip
     traffic = {"workload": "udp_rr", "clients_on": ["outside"], "connections": 30, "transactions": 2}
     data = {"cluster": {"manifests": [dns], "nodes": 2}, "cni": "flannel-host-gw", "proxy": "iptables",
-            "conntrack": {"snat_ports": 7}, "warmup_ratio": 0,
+            "conntrack": {"snat_ports": 7}, "warmup": 0,
             "traffic": {**traffic, "to": "policy-cluster", "through": "node-port"}}  # fmt: skip
     result = run(Scenario.model_validate(data))
     assert set(result.snat_ports["protocol"]) == {"udp"}

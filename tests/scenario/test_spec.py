@@ -88,7 +88,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("traffic:", "traffic: {", "line 7, column 10"),
         ("name: good", "engine: sympy", "line 1: engine: there is no engine 'sympy': did you mean 'simpy'?"),
         ("name: good", "seed: -1", "line 1: seed: input should be greater than or equal to 0, not -1"),
-        ("name: good", "warmup_ratio: 1.5", "line 1: warmup_ratio: input should be less than 1, not 1.5"),
+        ("name: good", "warmup: 1.5", "line 1: warmup: input should be less than 1, not 1.5"),
         ("nodes: 2", "nodes: true", "line 2: cluster.nodes: a number is needed, not true or false"),
         (
             "nodes: 2",
@@ -154,7 +154,7 @@ NUMBER_FIELDS = [*sorted(set(number_fields(Scenario)), key=str), (Number, "value
 
 def test_the_fields_that_take_fractions_are_found() -> None:
     names = {name for _, name in NUMBER_FIELDS}
-    assert names >= {"nic_gbit_per_s", "exponent", "rate_per_s", "think_us", "work_us", "warmup_ratio", "timeout_ms"}
+    assert names >= {"nic_gbit_per_s", "exponent", "rate_per_s", "think_us", "work_us", "warmup", "timeout_ms"}
 
 
 @pytest.mark.parametrize(("model", "name"), NUMBER_FIELDS)

@@ -14,6 +14,7 @@ from kubesim.stats.intervals import (
     difference_interval,
     independent_ratio_interval,
     mean_interval,
+    percentile_interval,
     ratio_interval,
     slope_interval,
 )
@@ -87,3 +88,30 @@ def test_independent_ratios_are_covered_as_often_as_said() -> None:
 def test_independent_ratios_of_too_little(first: list[float], second: list[float]) -> None:
     interval = independent_ratio_interval(first, second)
     assert (interval.low, interval.high) == (-math.inf, math.inf)
+
+
+@given(st.lists(st.lists(NUMBERS, min_size=1, max_size=40), min_size=2, max_size=8), st.sampled_from([1, 25, 50, 99]))
+def test_a_percentile_was_seen_and_is_within_its_interval(samples: list[list[float]], percent: float) -> None:
+    interval = percentile_interval([np.array(sample) for sample in samples], percent)
+    pooled = [value for sample in samples for value in sample]
+    assert interval.estimate in pooled
+    assert interval.low <= interval.estimate <= interval.high
+    assert sum(value <= interval.estimate for value in pooled) * 100 >= percent * len(pooled)
+    assert {interval.low, interval.high} <= {*pooled, -math.inf, math.inf}
+
+
+@given(st.lists(NUMBERS, min_size=10, max_size=200), st.integers(2, 8))
+def test_replications_that_agree_leave_no_doubt(values: list[float], replications: int) -> None:
+    interval = percentile_interval([np.array(values)] * replications, 50)
+    ordered = sorted(values)
+    place = math.ceil(len(values) / 2) - 1
+    assert interval.estimate == ordered[place]
+    assert ordered[max(0, place - 1)] <= interval.low
+    assert interval.high <= ordered[min(len(values) - 1, place + 1)]
+
+
+@pytest.mark.parametrize("samples", [[], [[]], [[1.0, 2.0]], [[1.0], [math.nan]], [[1.0, 2.0], [3.0, 4.0]]])
+def test_too_little_to_tell_a_percentile(samples: list[list[float]]) -> None:
+    interval = percentile_interval([np.array(sample) for sample in samples], 99)
+    assert interval.high == math.inf
+    assert interval.replications == len(samples)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from kubesim.engine import ENGINES, UNLIMITED, Plan, Trace
 from kubesim.stats import theory
@@ -124,6 +124,12 @@ def test_formulas_agree_with_each_other() -> None:
     assert theory.erlang_c(2.0, 3) == pytest.approx(4 / 9)
     assert theory.mm1k_loss(1.0, 4) == pytest.approx(0.2)
     assert theory.mm1k_loss(0.5, 1) == pytest.approx(0.5 / 1.5)
+    assert theory.mm1_sojourn_percentile(0.5, 1.0, 50) == pytest.approx(2 * np.log(2))
+    assert theory.closed_sojourn_mean(1, 0.5, 1.0) == 1
+    assert theory.closed_sojourn_mean(2, 1.0, 1.0) == pytest.approx(1.5), "half of the time the other one is there"
+    assert theory.closed_sojourn_mean(500, 0.001, 1.0) == pytest.approx(1 / (1 - 0.5), rel=0.01), "many: nearly M/M/1"
+    survival = integrate.quad(lambda time: theory.closed_sojourn_survival(4, 0.5, 1.0, time), 0, 60)[0]
+    assert survival == pytest.approx(theory.closed_sojourn_mean(4, 0.5, 1.0)), "the mean is its integral"
     for function, arguments in ((theory.mm1_mean_waiting, (1.0, 1.0)), (theory.md1_mean_waiting, (2.0, 1.0))):
         with pytest.raises(ValueError, match="unstable"):
             function(*arguments)
