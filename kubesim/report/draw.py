@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,12 +12,13 @@ from kubesim.figure import FigureSpec
 from kubesim.report import style
 from kubesim.report.bars import draw_bars, draw_breakdown
 from kubesim.report.data import read_manifest, read_parquet
+from kubesim.report.drawn import DrawnFigure
 from kubesim.report.lines import draw_lines
-from kubesim.report.run_figures import draw_run
+from kubesim.report.run_figures import run_figures
 from kubesim.report.validation_figures import draw_validation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -44,21 +45,38 @@ def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda 
         If a figure cannot be written.
     """
     manifest = read_manifest(directory)
-    if manifest["kind"] == "run":
-        return draw_run(directory, manifest)
     if manifest["kind"] == "validation":
         return draw_validation(directory, manifest)
-    experiment = manifest["experiment"]
-    provenance = {
-        "kubesim_version": manifest["kubesim_version"],
-        "experiment": experiment["name"],
-        "scenario": json.dumps(experiment["scenario"], sort_keys=True),
-        "factors": json.dumps(manifest["factors"]),
-    }
+    if manifest["kind"] == "run":
+        drawn, provenance = run_figures(directory, manifest), dict(manifest["provenance"])
+    else:
+        drawn, provenance = sweep_figures(directory, manifest, on_left_out), _provenance(manifest)
+    folder = directory / "figures"
+    return [file for one in drawn for file in style.save(one.figure, folder / one.name, provenance)]
+
+
+def sweep_figures(
+    directory: Path, manifest: dict[str, Any], on_left_out: Callable[[str], None], *, has_titles: bool = True
+) -> Iterator[DrawnFigure]:
+    """The figures of a sweep, one by one.
+
+    Parameters
+    ----------
+    directory, manifest
+        Of the sweep.
+    on_left_out
+        Called with what to say of each figure that cannot be drawn of the runs that are finished.
+    has_titles
+        Whether titles are written into the figures.
+
+    Raises
+    ------
+    InputError
+        As :func:`draw_directory` does.
+    """
     runs = read_parquet(directory / "runs.parquet")
     breakdown = read_parquet(directory / "breakdown.parquet")
-    written = []
-    for entry in experiment["figures"]:
+    for entry in manifest["experiment"]["figures"]:
         spec = FigureSpec.model_validate(entry)
         table = _rows(spec, breakdown if spec.kind == "breakdown" else runs, directory)
         if table.empty:
@@ -67,8 +85,19 @@ def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda 
             on_left_out(f"the figure {spec.name} is left out: no finished run has anything to show in it")
             continue
         draw = {"lines": draw_lines, "bars": draw_bars, "breakdown": draw_breakdown}[spec.kind]
-        written += style.save(draw(spec, table), directory / "figures" / spec.name, provenance)
-    return written
+        shown = spec if has_titles else spec.model_copy(update={"title": ""})
+        yield DrawnFigure(spec.name, spec.title or spec.name, draw(shown, table), spec, table)
+
+
+def _provenance(manifest: dict[str, Any]) -> dict[str, str]:
+    """What a sweep's figures say about where they come from."""
+    experiment = manifest["experiment"]
+    return {
+        "kubesim_version": manifest["kubesim_version"],
+        "experiment": experiment["name"],
+        "scenario": json.dumps(experiment["scenario"], sort_keys=True),
+        "factors": json.dumps(manifest["factors"]),
+    }
 
 
 def _rows(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> pd.DataFrame:
