@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 _DIRECTORIES = ("figures", "runs")
 _TABLES = ("runs", "breakdown", "transactions", "utilisation", "packets", "hops", "targets")
 _RESULTS = tuple(f"{table}.{ending}" for table in _TABLES for ending in ("parquet", "csv"))
-_RESULTS += ("summary.json", "scenario.json", "validation.json")
+_RESULTS += ("summary.json", "scenario.json", "validation.json", "report.html")
 """What a run, a sweep or a validation may have left in its directory, besides the manifest, which is written over."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kubesim.cli.report_command import report
 from kubesim.cli.rule_commands import refuse_other_options, rules, trace_dump
 from kubesim.cli.twin_commands import calibrate, twin
 from kubesim.cli.validate_command import validate
@@ -81,6 +82,7 @@ app.command()(rules)
 app.command()(calibrate)
 app.add_typer(twin)
 app.command()(validate)
+app.command()(report)
 
 _DUMP = "With --rules"
 

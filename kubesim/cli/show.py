@@ -24,7 +24,7 @@ from rich.text import Text
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import TableSpec, level_text
-from kubesim.units import counted, format_measure, format_ns
+from kubesim.units import counted, format_measure, format_ns, measure_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -74,7 +74,7 @@ def run(result: Result) -> None:
     summary = result.summary
     table = _table("measure", "value")
     for name, value in summary.items():
-        _add(table, _label(name), format_measure(name, float(value)))
+        _add(table, measure_label(name), format_measure(name, float(value)))
     scenario = result.scenario
     _OUT.print(
         f"[bold]{escape(scenario.name)}[/bold]: {scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name}"
@@ -237,7 +237,7 @@ def _usual_tables(experiment: Experiment, runs: pd.DataFrame) -> list[TableSpec]
 
 def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
     """A measure by some factors down and one across; a note if no run that is finished has it."""
-    title = spec.title or _label(spec.value)
+    title = spec.title or measure_label(spec.value)
     for factor, level in spec.where.items():
         runs = runs[runs[factor] == level]
     if spec.value not in runs.columns:
@@ -249,7 +249,7 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
         notice(f"the table {title!r} is left out: no finished run has anything to show in it")
         return
     if spec.columns is None:
-        across: list[Any] = [_label(spec.value)]
+        across: list[Any] = [measure_label(spec.value)]
         values = runs.groupby(spec.rows, sort=False)[spec.value].mean().to_frame()
     else:
         across = list(dict.fromkeys(runs[spec.columns].dropna()))
@@ -375,10 +375,3 @@ def _add(table: Table, *cells: str) -> None:
 
 def _plain(title: str | None) -> str | None:
     return None if title is None else escape(title)
-
-
-def _label(name: str) -> str:
-    """A measure's name without its unit, which the value has."""
-    for ending in ("_bit_per_s", "_per_s", "_ns", "_ratio"):
-        name = name.removesuffix(ending)
-    return name.replace("_", " ").replace("cpu ns per", "CPU time per").replace("p999", "p99.9")

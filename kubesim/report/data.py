@@ -6,12 +6,83 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from kubesim.errors import InputError
-from kubesim.files import MANIFEST, read_text
+from kubesim.figure import FigureSpec, Level, TableSpec
+from kubesim.files import MANIFEST, YamlDocument, read_text
+from kubesim.validation import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from collections.abc import Iterable
+
+
+class StoredExperiment(BaseModel):
+    """What a manifest keeps of an experiment, as far as pages show it; ``as_written`` has all of it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    question: str = ""
+    expectation: str = ""
+    tables: list[TableSpec] = []
+    figures: list[FigureSpec] = []
+
+
+class SweepManifest(BaseModel):
+    """The manifest of a sweep."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kubesim_version: str
+    is_complete: bool
+    finished_runs: int
+    planned_runs: int
+    factors: dict[str, list[Level]]
+    experiment: StoredExperiment
+    notices: list[str] = []
+
+
+class Provenance(BaseModel):
+    """What a run says of where it comes from."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kubesim_version: str
+    scenario: str
+    scenario_sha256: str
+    seed: str
+    replication: str
+    cost_set: str
+
+
+class RunManifest(BaseModel):
+    """The manifest of a single run."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    provenance: Provenance
+    notices: list[str] = []
+    refusals: dict[str, int] = {}
+
+
+class StoredRun(BaseModel):
+    """What a sweep keeps of each run, as far as pages show it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    number: int
+    provenance: Provenance
+    refusals: dict[str, int] = {}
+
+
+class _Summary(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    measures: dict[str, float | None]
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -24,13 +95,84 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     if not (directory / MANIFEST).exists():
         raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
-    try:
-        manifest = json.loads(read_text(directory / MANIFEST))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{directory / MANIFEST}, line {error.lineno}: {error.msg}") from None
+    manifest = read_json(directory / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep", "validation"):
         raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")
     return manifest
+
+
+def read_json(path: Path) -> Any:
+    """What is in a JSON file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is damaged.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{path}: it is nested too deeply") from None
+
+
+def sweep_manifest(directory: Path, manifest: dict[str, Any]) -> SweepManifest:
+    """A sweep's manifest, checked.
+
+    Raises
+    ------
+    InputError
+        If something is not there, or not what it should be.
+    """
+    return validate(SweepManifest, YamlDocument(str(directory / MANIFEST), manifest, None))
+
+
+def run_manifest(directory: Path, manifest: dict[str, Any]) -> RunManifest:
+    """A single run's manifest, checked as that of a sweep."""
+    return validate(RunManifest, YamlDocument(str(directory / MANIFEST), manifest, None))
+
+
+def read_stored_runs(directory: Path) -> list[StoredRun]:
+    """Each finished run of a sweep, in order.
+
+    Raises
+    ------
+    InputError
+        If one is damaged.
+    """
+    files = sorted((directory / "runs").glob("*.json"))
+    found = [validate(StoredRun, YamlDocument(str(file), read_json(file), None)) for file in files]
+    return sorted(found, key=lambda one: one.number)
+
+
+def read_measures(path: Path) -> dict[str, float]:
+    """The measures of a single run's summary, NaN where there is none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is damaged.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise InputError(f"{path} holds no summary")
+    given = {name: value for name, value in data.items() if name not in Provenance.model_fields}
+    summary = validate(_Summary, YamlDocument(str(path), {"measures": given}, None))
+    return {name: float("nan") if value is None else value for name, value in summary.measures.items()}
+
+
+def require_columns(table: pd.DataFrame, columns: Iterable[str], path: Path) -> None:
+    """Refuse a table that lacks columns.
+
+    Raises
+    ------
+    InputError
+        With the first that is not there.
+    """
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(f"{path} is no such table of kubesim: it has no column {column!r}")
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
