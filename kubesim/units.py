@@ -71,7 +71,7 @@ def format_measure(measure: str, value: float) -> str:
 
 
 def format_estimate(measure: str, value: float, half_width: float) -> str:
-    """A measure's value and how far off it may be, in one unit: ``12.34 ± 0.12 µs``; the value alone if nobody knows."""
+    """A measure's value and how far off it may be, in one unit: ``12.3 ± 0.12 µs``; the value alone if none knows."""
     if math.isnan(value) or not math.isfinite(half_width):
         return format_measure(measure, value)
     unit = unit_of(measure, abs(value))

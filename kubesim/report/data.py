@@ -14,9 +14,8 @@ from kubesim.files import MANIFEST, YamlDocument, read_text
 from kubesim.validation import validate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 class StoredExperiment(BaseModel):

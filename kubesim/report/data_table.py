@@ -57,12 +57,15 @@ class DataTable:
         A text per column each.
     note
         What one has to know to read it.
+    across
+        What the levels above the columns of numbers are levels of, where they are.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    across: str = ""
 
 
 def factor_label(factor: str) -> str:
@@ -70,9 +73,15 @@ def factor_label(factor: str) -> str:
     return factor.rpartition(".")[2].replace("_", " ")
 
 
+def known_level(level: Any) -> Any:
+    """A level as it is in a table; None where a run has no such field."""
+    return None if pd.isna(level) else level
+
+
 def shown_level(level: Any) -> str:
     """A level as people read it; a dash where a run has no such field."""
-    return NOTHING if level is None or level is pd.NaT or level != level else level_text(level)  # noqa: PLR0124 - NaN
+    known = known_level(level)
+    return NOTHING if known is None else level_text(known.item() if isinstance(known, np.generic) else known)
 
 
 def level_table(spec: TableSpec, runs: pd.DataFrame, directory: Path) -> DataTable | None:
@@ -105,7 +114,7 @@ def level_table(spec: TableSpec, runs: pd.DataFrame, directory: Path) -> DataTab
     if not intervals:
         return None
     across = _across(spec, runs)
-    rows = dict.fromkeys(levels[: len(spec.rows)] for levels in intervals)
+    rows = _ordered(dict.fromkeys(levels[: len(spec.rows)] for levels in intervals))
     heads = [measure_label(spec.value)] if spec.columns is None else [shown_level(level) for level in across]
     ends: list[tuple[Any, ...]] = [()] if spec.columns is None else [(level,) for level in across]
     columns = [Column(factor_label(factor), is_header=True) for factor in spec.rows]
@@ -114,7 +123,8 @@ def level_table(spec: TableSpec, runs: pd.DataFrame, directory: Path) -> DataTab
         (*map(shown_level, levels), *(_cell(spec.value, intervals.get((*levels, *end))) for end in ends))
         for levels in rows
     )
-    return DataTable(title, tuple(columns), body, _note(spec, intervals.values()))
+    across_label = "" if spec.columns is None else factor_label(spec.columns)
+    return DataTable(title, tuple(columns), body, _note(spec, intervals.values()), across_label)
 
 
 def numbers_of(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> DataTable | None:
@@ -135,17 +145,19 @@ def numbers_of(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> DataTa
     if spec.kind == "breakdown":
         keys = list(dict.fromkeys([*([spec.panel] if spec.panel else []), spec.x, "run", "replication", "group"]))
         table = table.groupby(keys, sort=False, dropna=False)[value].sum().reset_index()
-        rows, columns = [spec.panel, spec.x], "group"
-    elif spec.kind == "bars" or (spec.by is None and spec.panel is None):
-        rows, columns = [spec.panel, spec.x], spec.by
-    else:
-        rows, columns = [spec.panel, spec.by], spec.x
-    names = list(dict.fromkeys(name for name in rows if name and name != columns))
-    if not names:
-        names, columns = [str(columns)], None
-    return level_table(
-        TableSpec(title=spec.title or spec.name, value=value, rows=names, columns=columns), table, directory
-    )
+    down, across = _sides(spec)
+    rows = list(dict.fromkeys(name for name in down if name is not None and name != across))
+    asked = TableSpec(title=spec.title or spec.name, value=value, rows=rows, columns=across)
+    return level_table(asked, table, directory)
+
+
+def _sides(spec: FigureSpec) -> tuple[list[str | None], str | None]:
+    """The factors down and across a table of a figure's numbers: a line is a row, and so is a bar of parts."""
+    if spec.kind == "breakdown":
+        return [spec.panel, spec.x], "group"
+    if spec.kind == "lines" and {spec.by, spec.panel} - {None, spec.x}:
+        return [spec.panel, spec.by], spec.x
+    return [spec.panel, spec.x], None if spec.by == spec.x else spec.by
 
 
 def _require(spec: TableSpec, title: str, runs: pd.DataFrame, directory: Path) -> None:
@@ -165,17 +177,29 @@ def _intervals(spec: TableSpec, runs: pd.DataFrame) -> dict[tuple[Any, ...], Int
     for levels, rows in runs.groupby(keys, sort=False, dropna=False):
         values = rows.groupby("replication")[spec.value].mean().to_numpy(dtype=float)
         if not np.isnan(values).all():
-            found[tuple(None if pd.isna(level) else level for level in levels)] = mean_interval(values)
+            found[tuple(map(known_level, levels))] = mean_interval(values)
     return found
 
 
 def _across(spec: TableSpec, runs: pd.DataFrame) -> list[Any]:
-    """The levels across: numbers by size, others in the order in which they come."""
+    """The levels across, in order."""
     if spec.columns is None:
         return []
-    levels = list(dict.fromkeys(runs.loc[runs[spec.value].notna(), spec.columns].dropna()))
-    is_sorted = all(isinstance(level, int | float) for level in levels)
-    return sorted(levels) if is_sorted else levels
+    return _in_order(runs.loc[runs[spec.value].notna(), spec.columns].dropna())
+
+
+def _ordered(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows by their first level, then by their second, and so on."""
+    found = list(rows)
+    places = [{level: place for place, level in enumerate(_in_order(levels))} for levels in zip(*found, strict=True)]
+    return sorted(found, key=lambda row: [places[number][level] for number, level in enumerate(row)])
+
+
+def _in_order(levels: Iterable[Any]) -> list[Any]:
+    """Levels, each once: numbers by size, others in the order in which they come."""
+    found = list(dict.fromkeys(levels))
+    are_numbers = all(isinstance(level, int | float | np.number) for level in found)
+    return sorted(found) if are_numbers else found
 
 
 def _cell(measure: str, interval: Interval | None) -> str:

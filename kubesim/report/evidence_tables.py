@@ -90,18 +90,14 @@ def _columns(*, has_several: bool) -> tuple[Column, ...]:
 
 def _row(one: Evidence, cost_set: str | None) -> tuple[str, ...]:
     """What a number is, how large, for how much of the time of a run it matters, and who says so."""
-    share = NOT_SHARED if one.operation == "(all)" else format_measure("share_ratio", round(one.share, 4))
+    share = "" if one.operation == "(all)" else format_measure("share_ratio", round(one.share, 4))
     cells = (one.operation, _number(one.number), _value(one), share, one.source)
     return cells if cost_set is None else (*cells, cost_set)
 
 
-NOT_SHARED = ""
-"""What all operations have in common is no part of the time."""
-
-
 def _number(name: str) -> str:
     """What a number is, without its unit."""
-    return name.removesuffix("_ns").removeprefix("ns_").replace("_", " ")
+    return name.removesuffix("_ns").removeprefix("ns_").replace("_", "\N{NO-BREAK SPACE}")
 
 
 def _value(one: Evidence) -> str:

@@ -190,7 +190,8 @@ def _factors(manifest: SweepManifest) -> dict[str, list[Any]]:
 
 def _scenarios(stored: Iterable[StoredRun]) -> tuple[dict[int, Scenario], list[str]]:
     """The scenario of each run, and why some cannot be read."""
-    found, problems = {}, {}
+    found: dict[int, Scenario] = {}
+    problems: dict[str, None] = {}
     for one in stored:
         scenario, problem = _scenario(one.provenance.scenario)
         if scenario is not None:
@@ -281,10 +282,7 @@ def _runs(runs: pd.DataFrame, varying: Sequence[str]) -> DataTable:
     """Every run with its levels, and which scenario it was of."""
     names = ["run", *varying, "replication", "seed", "scenario_sha256"]
     heads = ["run", *map(factor_label, varying), "replication", "seed", "scenario (SHA-256)"]
-    rows = [
-        [shown_level(None if pd.isna(value) else value) for value in row]
-        for row in runs[names].astype(object).itertuples(index=False, name=None)
-    ]
+    rows = [[*map(shown_level, row)] for row in runs[names].astype(object).itertuples(index=False, name=None)]
     return text_table("All runs", heads, rows)
 
 

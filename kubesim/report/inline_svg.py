@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 
@@ -46,7 +46,7 @@ def inline_svg(figure: Figure, prefix: str, title: str) -> str:
     str
         The element. Its text is text; the page has to give it a font. The same figure gives the same text.
     """
-    root = ElementTree.fromstring(_written(figure))  # noqa: S314 - we have written it ourselves
+    root = ET.fromstring(_written(figure))  # noqa: S314 - we have written it ourselves
     _drop(root)
     _rename(root, prefix)
     for element in root.iter():
@@ -63,7 +63,7 @@ def inline_svg(figure: Figure, prefix: str, title: str) -> str:
         "role": "img",
         "aria-label": title,
     }
-    return ElementTree.tostring(root, encoding="unicode")
+    return ET.tostring(root, encoding="unicode")
 
 
 def _written(figure: Figure) -> str:
@@ -76,7 +76,7 @@ def _written(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def _drop(root: ElementTree.Element) -> None:
+def _drop(root: ET.Element) -> None:
     """Take out what a page has no use for."""
     for parent in list(root.iter()):
         for child in list(parent):
@@ -84,7 +84,7 @@ def _drop(root: ElementTree.Element) -> None:
                 parent.remove(child)
 
 
-def _rename(root: ElementTree.Element, prefix: str) -> None:
+def _rename(root: ET.Element, prefix: str) -> None:
     """Keep only names that something refers to, and make them the figure's own."""
     used: dict[str, str] = {}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kubesim.files import write_text
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kubesim.report.data_table import DataTable
+
+_BREAKS = re.compile(r"[._](?=\w)")
+"""Where names of fields and operations may be broken."""
 
 Verdict = Literal["holds", "fails", "cannot tell"]
 
@@ -104,7 +108,7 @@ class Page:
     evidence_notes: tuple[str, ...] = ()
     time: tuple[DataTable, ...] = ()
     notices: tuple[str, ...] = ()
-    provenance: tuple[tuple[str, str], ...] = field(default=())
+    provenance: tuple[tuple[str, str], ...] = ()
     runs: DataTable | None = None
     command: str = ""
     source_name: str = ""
@@ -119,8 +123,12 @@ class Page:
 
 def render(page: Page) -> str:
     """The text of a page in HTML; all that comes from results is escaped, but for figures."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - other reports do without it
-    from markupsafe import Markup  # noqa: PLC0415
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - figures do without it
+    from markupsafe import Markup, escape  # noqa: PLC0415
+
+    def breakable(text: str) -> Markup:
+        """A name that may be broken behind its dots and underscores."""
+        return Markup(_BREAKS.sub(r"\g<0><wbr>", str(escape(text))))  # noqa: S704 - escaped just now
 
     environment = Environment(
         loader=PackageLoader("kubesim.report", "templates"),
@@ -129,6 +137,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     drawn = {one.name: Markup(one.svg) for one in page.figures}  # noqa: S704 - written by matplotlib, which escapes
     return environment.get_template("report.html.jinja").render(page=page, drawn=drawn)
 

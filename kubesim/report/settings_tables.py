@@ -41,7 +41,8 @@ def varied_tables(factors: Mapping[str, Sequence[Level]], scenarios: Sequence[Sc
 
 def fixed_tables(scenarios: Sequence[Scenario]) -> list[DataTable]:
     """The fields that are the same in all runs that have them: first what was chosen, then the defaults."""
-    chosen, defaults = [], []
+    chosen: list[tuple[str, str]] = []
+    defaults: list[tuple[str, str]] = []
     values = _values(scenarios)
     given = {one.field for scenario in scenarios for one in settings_of(scenario) if not one.is_default}
     for field, found in values.items():
@@ -84,4 +85,6 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ", ".join(value) or "none"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,.12g}"
     return json.dumps(value, ensure_ascii=False)

@@ -38,10 +38,7 @@ def time_by_levels(breakdown: pd.DataFrame, factors: Sequence[str]) -> DataTable
     heads += [Column("CPU time per transaction", is_number=True)]
     heads += [Column("most of it" if place == 0 else f"{place + 1}.") for place in range(_DEAREST)]
     groups = cpu.groupby(list(factors), sort=False, dropna=False) if factors else [((), cpu)]
-    rows = [
-        (*(shown_level(None if pd.isna(level) else level) for level in levels), *_dearest(rows))
-        for levels, rows in groups
-    ]
+    rows = [(*map(shown_level, levels), *_dearest(rows)) for levels, rows in groups]
     return DataTable("The dearest operations by combination of levels", tuple(heads), tuple(rows))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -53,6 +53,6 @@ def _settings(model: BaseModel, data: dict[str, Any], prefix: str, *, is_default
 
 def _has_default(field: FieldInfo, value: Any) -> bool:
     """Whether a field is as it would be if it were not given; the name that chooses among models never is."""
-    if field.is_required() or get_origin(field.annotation) is Literal:
+    if field.is_required() or (get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1):
         return False
     return bool(value == field.get_default(call_default_factory=True, validated_data={}))
