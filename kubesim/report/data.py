@@ -161,17 +161,20 @@ def read_measures(path: Path) -> dict[str, float]:
     return {name: float("nan") if value is None else value for name, value in summary.measures.items()}
 
 
-def require_columns(table: pd.DataFrame, columns: Iterable[str], path: Path) -> None:
-    """Refuse a table that lacks columns.
+def require_columns(table: pd.DataFrame, columns: Iterable[str], path: Path, numbers: Iterable[str] = ()) -> None:
+    """Refuse a table that lacks columns, or in which some of them hold no numbers.
 
     Raises
     ------
     InputError
-        With the first that is not there.
+        With the first that is not there, or not so.
     """
     for column in columns:
         if column not in table.columns:
             raise InputError(f"{path} is no such table of kubesim: it has no column {column!r}")
+    for column in numbers:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise InputError(f"{path} is no such table of kubesim: its column {column!r} holds what is no number")
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

@@ -106,6 +106,9 @@ def _rows(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> pd.DataFram
         if column not in table.columns:
             known = did_you_mean(column, table.columns)
             raise InputError(f"{directory}: figure {spec.name} wants {column!r}, which was not measured: {known}")
+    for column in (*([spec.y] if spec.y else []), *(spec.band or ())):
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise InputError(f"{directory}: figure {spec.name}: {column!r} holds what is no number")
     table = _with_levels(spec, table)
     if spec.relative_to is not None:
         table = _relative(spec, table)

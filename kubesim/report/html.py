@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections import Counter
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,9 @@ FILE_NAME = "report.html"
 """What a page is called in the directory that it is about."""
 
 _ORIGIN = ("kubesim_version", "seed", "cost_set", "scenario_sha256")
-_TIME = ("run", "replication", "operation", "is_cpu", "total_ns", "ns_per_transaction")
+_NUMBERS = ("is_cpu", "total_ns", "ns_per_transaction")
+_LATENCY = ("is_measured", "is_complete", "latency_ns")
+_TIME = ("operation", *_NUMBERS)
 
 
 def write_report(
@@ -108,9 +110,13 @@ def _sweep_page(
     if manifest.finished_runs:
         runs = read_parquet(directory / "runs.parquet")
         breakdown = read_parquet(directory / "breakdown.parquet")
-        require_columns(runs, ("run", *manifest.factors, *_ORIGIN), directory / "runs.parquet")
-        require_columns(breakdown, (*_TIME, *manifest.factors), directory / "breakdown.parquet")
+        require_columns(runs, ("run", "replication", *manifest.factors, *_ORIGIN), directory / "runs.parquet")
+        require_columns(breakdown, ("run", *_TIME, *manifest.factors), directory / "breakdown.parquet", _NUMBERS)
         evidence, missing = evidence_tables(scenarios, breakdown)
+        if len(stored) < len(runs):
+            missing.append(
+                f"the scenarios of {counted(len(runs) - len(stored), 'run')} are not in {directory.name}/runs"
+            )
         varying = [name for name in _factors(manifest) if runs[name].nunique(dropna=False) > 1]
         time = time_by_levels(breakdown, varying)
         parts = {
@@ -145,10 +151,8 @@ def _run_page(directory: Path, raw: dict[str, Any], expectations: Sequence[Check
     origin = manifest.provenance
     breakdown = read_parquet(directory / "breakdown.parquet")
     transactions = read_parquet(directory / "transactions.parquet")
-    require_columns(
-        breakdown, [name for name in _TIME if name not in ("run", "replication")], directory / "breakdown.parquet"
-    )
-    require_columns(transactions, ("is_measured", "is_complete", "latency_ns"), directory / "transactions.parquet")
+    require_columns(breakdown, _TIME, directory / "breakdown.parquet", _NUMBERS)
+    require_columns(transactions, _LATENCY, directory / "transactions.parquet", _LATENCY)
     measures = read_measures(directory / "summary.json")
     scenario, problem = _scenario(origin.scenario)
     scenarios = {} if scenario is None else {0: scenario}
@@ -159,6 +163,7 @@ def _run_page(directory: Path, raw: dict[str, Any], expectations: Sequence[Check
     return Page(
         title=manifest.name,
         subtitle="A single run",
+        is_sweep=False,
         question="" if scenario is None else scenario.description.strip(),
         alarms=tuple(f"{counted(count, 'connection')} got nowhere: {why}" for why, count in manifest.refusals.items()),
         expectations=None if expectations is None else tuple(expectations),
@@ -177,7 +182,7 @@ def _run_page(directory: Path, raw: dict[str, Any], expectations: Sequence[Check
             ("scenario (SHA-256)", origin.scenario_sha256),
             _maker(),
         ),
-        command=f"kubesim run scenario.yaml --out results/{manifest.name}",
+        command=f"kubesim run scenario.yaml --out {shlex.quote(f'results/{manifest.name}')}",
         source_name="scenario.yaml",
         source=_yaml(read_json(directory / "scenario.json")),
     )
@@ -299,4 +304,4 @@ def _as_written(experiment: dict[str, Any]) -> dict[str, Any]:
 
 
 def _yaml(data: Any) -> str:
-    return yaml.safe_dump(json.loads(json.dumps(data)), sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)

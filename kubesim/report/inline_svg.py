@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -24,6 +25,9 @@ _FAMILY = re.compile(r"font-family: [^;]*;? ?")
 _NO_ROTATION = re.compile(r"rotate\(-?0 [^)]*\)")
 _REFERENCE = re.compile(r"url\(#([\w.-]+)\)")
 _LONG_NUMBER = re.compile(r"(\d+\.\d\d)\d+")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML does not allow."""
+
 _PX_PER_UNIT = 4 / 3
 _SMALLEST_SCALE = 0.68
 """Of the size that figures are drawn in: with less, their text is smaller than 7 px."""
@@ -46,7 +50,7 @@ def inline_svg(figure: Figure, prefix: str, title: str) -> str:
     str
         The element. Its text is text; the page has to give it a font. The same figure gives the same text.
     """
-    root = ET.fromstring(_written(figure))  # noqa: S314 - we have written it ourselves
+    root = ET.fromstring(_UNPRINTABLE.sub("\ufffd", _written(figure)))  # noqa: S314 - we have written it ourselves
     _drop(root)
     _rename(root, prefix)
     for element in root.iter():
@@ -69,7 +73,9 @@ def inline_svg(figure: Figure, prefix: str, title: str) -> str:
 def _written(figure: Figure) -> str:
     """What matplotlib writes, cut to what is drawn."""
     buffer = io.StringIO()
-    with mpl.rc_context({**style.STYLE, "svg.fonttype": "none"}):
+    style.take_literally(figure)
+    with mpl.rc_context({**style.STYLE, "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the reader's fonts write it, not matplotlib's
         figure.savefig(
             buffer, format="svg", bbox_inches="tight", pad_inches=0.1, transparent=True, metadata={"Date": None}
         )

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
     from kubesim.report.data_table import DataTable
 
-_BREAKS = re.compile(r"[._](?=\w)")
-"""Where names of fields and operations may be broken."""
+_BREAKS = re.compile(r"[._](?=\w)|[^\s._]{40}(?=\S)")
+"""Behind what words may be broken: the joints of names of fields and operations, and 40 letters of what has none."""
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Characters that HTML does not allow, half characters included."""
 
 Verdict = Literal["holds", "fails", "cannot tell"]
 
@@ -69,7 +72,9 @@ class Page:
     Parameters
     ----------
     title, subtitle
-        Its name, and what kind of results it is about.
+        Its name, and what it is about.
+    is_sweep
+        Whether it is about many runs.
     question, expectation
         What was asked, and what was expected, as it was written.
     alarms
@@ -96,6 +101,7 @@ class Page:
 
     title: str
     subtitle: str
+    is_sweep: bool = True
     question: str = ""
     expectation: str = ""
     alarms: tuple[str, ...] = ()
@@ -124,11 +130,11 @@ class Page:
 def render(page: Page) -> str:
     """The text of a page in HTML; all that comes from results is escaped, but for figures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - figures do without it
-    from markupsafe import Markup, escape  # noqa: PLC0415
+    from markupsafe import Markup  # noqa: PLC0415
 
     def breakable(text: str) -> Markup:
-        """A name that may be broken behind its dots and underscores."""
-        return Markup(_BREAKS.sub(r"\g<0><wbr>", str(escape(text))))  # noqa: S704 - escaped just now
+        """A text whose long words may be broken."""
+        return Markup("<wbr>").join(_BREAKS.sub("\\g<0>\0", text).split("\0"))
 
     environment = Environment(
         loader=PackageLoader("kubesim.report", "templates"),
@@ -138,8 +144,8 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["breakable"] = breakable
-    drawn = {one.name: Markup(one.svg) for one in page.figures}  # noqa: S704 - written by matplotlib, which escapes
-    return environment.get_template("report.html.jinja").render(page=page, drawn=drawn)
+    drawn = [Markup(one.svg) for one in page.figures]  # noqa: S704 - written by matplotlib, which escapes
+    return _UNPRINTABLE.sub("\ufffd", environment.get_template("report.html.jinja").render(page=page, drawn=drawn))
 
 
 def write_page(page: Page, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from kubesim.figure import level_text
 from kubesim.files import write_file
@@ -169,12 +170,20 @@ def save_file(figure: Figure, path: Path, provenance: dict[str, str]) -> Path:
     metadata: dict[str, Any] = {"Description": "; ".join(f"{key}: {value}" for key, value in provenance.items())}
     metadata |= {"Creator": software, "Date": None} if path.suffix == ".svg" else {"Software": software}
 
+    take_literally(figure)
+
     def draw(aside: Path) -> None:
         figure.savefig(aside, dpi=160, metadata=metadata)
 
     with mpl.rc_context(STYLE):
         write_file(path, draw)
     return path
+
+
+def take_literally(figure: Figure) -> None:
+    """Draw dollar signs in names and titles as they are: they begin no formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def spread_labels(positions: Sequence[float], smallest_gap: float) -> list[float]:
