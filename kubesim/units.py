@@ -76,7 +76,8 @@ def format_estimate(measure: str, value: float, half_width: float) -> str:
         return format_measure(measure, value)
     unit = unit_of(measure, abs(value))
     shown, half = value / unit.factor, half_width / unit.factor
-    decimals = min(max(_decimals(shown, 3), _decimals(half, 2)), _decimals(shown, 5))
+    decimals = max(_decimals(shown, 3), _decimals(half, 2))
+    decimals = min(decimals, _decimals(shown, 5)) if shown else decimals
     half_text = f"{half:,.{decimals}f}" if round(half, decimals) else "0"
     return f"{shown:,.{decimals}f} ± {half_text} {unit.name}".rstrip()
 

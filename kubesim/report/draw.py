@@ -131,8 +131,8 @@ def _with_levels(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _relative(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
-    """The measure as a share of what it is for one level of ``by``, all other factors being equal."""
+    """The measure as a share of its mean for one level of ``by``, all other factors of the figure being equal."""
     keys = [name for name in (spec.x, spec.panel, "replication") if name and name in table.columns]
-    base = table[table[str(spec.by)] == spec.relative_to].set_index(keys)[spec.y].replace(0, float("nan"))
+    base = table[table[str(spec.by)] == spec.relative_to].groupby(keys)[spec.y].mean().replace(0, float("nan"))
     index = pd.MultiIndex.from_frame(table[keys]) if len(keys) > 1 else pd.Index(table[keys[0]])
     return table.assign(**{spec.y: table[spec.y].to_numpy() / base.reindex(index).to_numpy()})

@@ -44,7 +44,7 @@ def fixed_tables(scenarios: Sequence[Scenario]) -> list[DataTable]:
     chosen: list[tuple[str, str]] = []
     defaults: list[tuple[str, str]] = []
     values = _values(scenarios)
-    given = {one.field for scenario in scenarios for one in settings_of(scenario) if not one.is_default}
+    given = {_plain(one.field) for scenario in scenarios for one in settings_of(scenario) if not one.is_default}
     for field, found in values.items():
         if len(found) == 1:
             (chosen if field in given else defaults).append((field, next(iter(found))))
