@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 _BREAKS = re.compile(r"[._](?=\w)|[^\s._]{40}(?=\S)")
 """Behind what words may be broken: the joints of names of fields and operations, and 40 letters of what has none."""
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+    + "]"
+)
 """Characters that HTML does not allow, half characters included."""
 
 Verdict = Literal["holds", "fails", "cannot tell"]

@@ -15,12 +15,15 @@ import html5lib
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kubesim.errors import InputError, OutputError
 from kubesim.experiment import load_experiment
 from kubesim.figure import TableSpec
 from kubesim.report import CheckedExpectation, write_report
-from kubesim.report.data_table import level_table
+from kubesim.report.data_table import level_table, text_table
+from kubesim.report.page import Page, render
 from kubesim.scenario import evidence, save_result
 from kubesim.stats.intervals import mean_interval
 from kubesim.units import format_estimate
@@ -46,7 +49,11 @@ def copied(swept: Path, tmp_path: Path) -> Path:
 
 def page_of(directory: Path, **arguments: Any) -> ET.Element:
     """The page about a directory, as a browser reads it, if it is well-formed."""
-    text = write_report(directory, **arguments).read_text("utf-8")
+    return parse(write_report(directory, **arguments).read_text("utf-8"))
+
+
+def parse(text: str) -> ET.Element:
+    """A page, if it is well-formed."""
     parser = html5lib.HTMLParser(tree=html5lib.getTreeBuilder("etree"), strict=True)
     page: ET.Element = parser.parse(text)
     return page
@@ -168,6 +175,28 @@ def test_text_stays_text(page: ET.Element) -> None:
     assert text_of(question) == f"{PRINTED} {LONG_WORD}"
     labels = [text_of(one) for svg in page.iter(f"{SVG}svg") for one in svg.iter(f"{SVG}text")]
     assert f"{PRINTED} {LONG_WORD}" in labels, "a level is a label, whole and as it is"
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+@settings(max_examples=60)
+def test_any_text_stays_what_it_is(one: str, other: str) -> None:
+    table = text_table(one, (other, one), [(one, other)])
+    checked = CheckedExpectation(one, other, other, "holds", one)
+    page = Page(
+        one, other, question=f"q{one}", tables=(table,), notices=(one, other), expectations=(checked,), source=one
+    )
+    parsed = parse(render(page))
+    assert "script" not in {str(tag.tag).rpartition("}")[2] for tag in parsed.iter()}
+    question = next(tag for tag in parsed.iter(f"{XHTML}p") if tag.get("class") == "question")
+    assert printable("".join(question.itertext())) == printable(f"q{one}")
+    cells = [printable("".join(cell.itertext())) for cell in parsed.iter(f"{XHTML}td")]
+    assert printable(other) in cells
+
+
+def printable(text: str) -> str:
+    """Text without what HTML cannot hold, and with line ends as it has them."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub(r"[^\n\t -~]", "", lines.replace("\x7f", ""))
 
 
 def test_nothing_is_asked_of_the_network(swept: Path, page: ET.Element) -> None:
