@@ -35,8 +35,7 @@ def time_by_levels(breakdown: pd.DataFrame, factors: Sequence[str]) -> DataTable
     if cpu.empty:
         return None
     heads = [Column(factor_label(factor), is_header=True) for factor in factors]
-    heads += [Column("CPU time per transaction", is_number=True)]
-    heads += [Column("most of it" if place == 0 else f"{place + 1}.") for place in range(_DEAREST)]
+    heads += [Column("CPU time per transaction", is_number=True), Column("most of it")]
     groups = cpu.groupby(list(factors), sort=False, dropna=False) if factors else [((), cpu)]
     rows = [(*map(shown_level, levels), *_dearest(rows)) for levels, rows in groups]
     return DataTable("The dearest operations by combination of levels", tuple(heads), tuple(rows))
@@ -68,8 +67,8 @@ def _dearest(rows: pd.DataFrame) -> list[str]:
     times = rows.groupby("operation", sort=True)["ns_per_transaction"].sum() / runs
     whole = float(times.sum())
     top = times.sort_values(ascending=False, kind="stable").head(_DEAREST)
-    named = [f"{name} {_share(float(value), whole)}" for name, value in top.items()]
-    return [format_ns(whole), *named, *[NOTHING] * (_DEAREST - len(named))]
+    named = [f"{name} {_share(float(value), whole)}".replace(" ", "\N{NO-BREAK SPACE}") for name, value in top.items()]
+    return [format_ns(whole), ", ".join(named)]
 
 
 def _share(value: float, whole: float) -> str:
