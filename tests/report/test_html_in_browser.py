@@ -17,7 +17,7 @@ from kubesim.scenario import save_result
 from tests.report.sweeps import HOSTILE, LONG_WORD, make_sweep
 from tests.scenarios import simulate
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver (Debian: chromium chromium-driver)"
 )
