@@ -26,7 +26,7 @@ _DIRECTORIES = ("figures", "runs")
 _OF_SWEEPS = ("runs", "estimates", "breakdown", "targets")
 _OF_RUNS = ("transactions", "utilisation", "conntrack", "snat_ports", "drops", "packets", "hops")
 _RESULTS = tuple(f"{table}.{ending}" for table in _OF_SWEEPS + _OF_RUNS for ending in ("parquet", "csv"))
-_RESULTS += ("summary.json", "scenario.json", "validation.json", "plan.json")
+_RESULTS += ("summary.json", "scenario.json", "validation.json", "plan.json", "report.html")
 """What a run, a sweep or a validation may have left in its directory, besides the manifest, which is written over."""
 
 _ASIDE = ".kubesim-"
@@ -52,6 +52,22 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+def read_json(path: Path) -> Any:
+    """What is in a JSON file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is damaged.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{path}: it is nested too deeply") from None
+
+
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a directory of results.
 
@@ -62,10 +78,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     if not (directory / MANIFEST).exists():
         raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
-    try:
-        manifest = json.loads(read_text(directory / MANIFEST))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{directory / MANIFEST}, line {error.lineno}: {error.msg}") from None
+    manifest = read_json(directory / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep", "validation"):
         raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")
     return manifest

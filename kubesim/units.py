@@ -70,8 +70,20 @@ def format_measure(measure: str, value: float) -> str:
     return f"{_digits(value / unit.factor)} {unit.name}"
 
 
+def format_estimate(measure: str, value: float, half_width: float) -> str:
+    """A measure's value and how far off it may be, in one unit: ``12.3 ± 0.12 µs``; the value alone if none knows."""
+    if math.isnan(value) or not math.isfinite(half_width):
+        return format_measure(measure, value)
+    unit = unit_of(measure, abs(value))
+    shown, half = value / unit.factor, half_width / unit.factor
+    decimals = max(_decimals(shown, 3), _decimals(half, 2))
+    decimals = min(decimals, _decimals(shown, 5)) if shown else decimals
+    half_text = f"{half:,.{decimals}f}" if round(half, decimals) else "0"
+    return f"{shown:,.{decimals}f} ± {half_text} {unit.name}".rstrip()
+
+
 def measure_label(measure: str) -> str:
-    """A measure's name in words, without its unit, which the value has."""
+    """A measure's name as people read it, without its unit, which the value has."""
     for ending in ("_bit_per_s", "_per_s", "_ns", "_ratio"):
         measure = measure.removesuffix(ending)
     return measure.replace("_", " ").replace("cpu ns per", "CPU time per").replace("p999", "p99.9")
@@ -96,6 +108,10 @@ def _digits(value: float) -> str:
     """Three significant digits, without an exponent or a needless fraction."""
     if value == 0:
         return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    text = f"{value:.{decimals}f}"
+    text = f"{value:.{_decimals(value, 3)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _decimals(value: float, digits: int) -> int:
+    """Decimals that show so many significant digits of a number."""
+    return 0 if value == 0 else max(0, digits - 1 - math.floor(math.log10(abs(value))))

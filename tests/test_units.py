@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from kubesim.units import counted, format_count, format_measure, format_ns, ns_per_byte, unit_of
+from kubesim.units import (
+    counted,
+    format_count,
+    format_estimate,
+    format_measure,
+    format_ns,
+    measure_label,
+    ns_per_byte,
+    unit_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +57,22 @@ def test_counts_and_line_rates() -> None:
 
 def test_numbers_of_things() -> None:
     assert [counted(count, "pod") for count in (0, 1, 2000)] == ["0 pods", "1 pod", "2,000 pods"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "half_width", "text"),
+    [
+        ("x_ns", 12_345.0, 123.0, "12.35 ± 0.12 µs"), ("x_ns", 12_345.0, 2_000.0, "12.3 ± 2.0 µs"),
+        ("x_ns", 12_345.0, 0.0, "12.3 ± 0 µs"), ("x_ns", 12_345.0, 1e-9, "12.345 ± 0 µs"),
+        ("x_ns", 5.0, float("inf"), "5 ns"), ("x_ns", float("nan"), float("nan"), "-"),
+        ("throughput_per_s", 48_123.4, 321.0, "48,123 ± 321 per s"), ("loss_ratio", 0.0, 0.001, "0.00 ± 0.10 %"),
+        ("first_packet_rules", 42.0, 1.5, "42.0 ± 1.5"),
+    ],
+)  # fmt: skip
+def test_estimates(measure: str, value: float, half_width: float, text: str) -> None:
+    assert format_estimate(measure, value, half_width) == text
+
+
+def test_a_measure_is_called_what_it_is_without_its_unit() -> None:
+    names = ("latency_p999_ns", "goodput_bit_per_s", "cpu_ns_per_transaction", "loss_ratio")
+    assert [measure_label(name) for name in names] == ["latency p99.9", "goodput", "CPU time per transaction", "loss"]

@@ -9,6 +9,7 @@ import typer
 
 from kubesim.cli.check_command import check
 from kubesim.cli.options import CsvOption, JsonOption, print_json
+from kubesim.cli.report_command import report
 from kubesim.cli.rule_commands import refuse_other_options, rules, trace_dump
 from kubesim.cli.search_command import search
 from kubesim.cli.sweep_commands import merge, sweep
@@ -86,6 +87,7 @@ app.command()(calibrate)
 app.add_typer(twin)
 app.command()(validate)
 app.command()(check)
+app.command()(report)
 
 _DUMP = "With --rules"
 

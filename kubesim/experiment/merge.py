@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from kubesim.experiment.runner import SweepOutcome, finished_runs, shortfalls
 from kubesim.experiment.shard import Shard, parse_shard
 from kubesim.experiment.spec import Experiment
 from kubesim.experiment.store import ENVIRONMENT, PLAN, RUNS, Store
-from kubesim.files import MANIFEST, read_manifest, read_text
+from kubesim.files import MANIFEST, read_json, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +82,7 @@ def _read_part(directory: Path) -> _Part:
     manifest = read_manifest(directory)
     if manifest["kind"] != "sweep":
         raise InputError(f"{directory} holds no results of a sweep")
-    plan = _json(directory / PLAN)
+    plan = read_json(directory / PLAN)
     try:
         Experiment.model_validate(manifest["experiment"])
         runs = {(int(number), int(replication)): str(run_id) for number, replication, run_id in plan["runs"]}
@@ -128,15 +127,8 @@ def _record(part: _Part, run_id: str) -> Record:
     return read_record(part.directory / RUNS / f"{run_id}.json")
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
-
-
 def _environment(directory: Path) -> Any:
     try:
-        return _json(directory / ENVIRONMENT)
+        return read_json(directory / ENVIRONMENT)
     except InputError:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,13 +12,14 @@ from kubesim.figure import FigureSpec
 from kubesim.files import read_manifest
 from kubesim.report import style
 from kubesim.report.bars import draw_bars, draw_breakdown
+from kubesim.report.drawn import DrawnFigure
 from kubesim.report.lines import draw_lines
-from kubesim.report.run_figures import draw_run
+from kubesim.report.run_figures import run_figures
 from kubesim.report.validation_figures import draw_validation
 from kubesim.tables import read_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -50,21 +51,38 @@ def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda 
         If a figure cannot be written.
     """
     manifest = read_manifest(directory)
-    if manifest["kind"] == "run":
-        return draw_run(directory, manifest)
     if manifest["kind"] == "validation":
         return draw_validation(directory, manifest)
-    experiment = manifest["experiment"]
-    provenance = {
-        "kubesim_version": manifest["kubesim_version"],
-        "experiment": experiment["name"],
-        "scenario": json.dumps(experiment["scenario"], sort_keys=True),
-        "factors": json.dumps(manifest["factors"]),
-    }
+    if manifest["kind"] == "run":
+        drawn, provenance = run_figures(directory, manifest), dict(manifest["provenance"])
+    else:
+        drawn, provenance = sweep_figures(directory, manifest, on_left_out), _provenance(manifest)
+    folder = directory / "figures"
+    return [file for one in drawn for file in style.save(one.figure, folder / one.name, provenance)]
+
+
+def sweep_figures(
+    directory: Path, manifest: dict[str, Any], on_left_out: Callable[[str], None], *, has_titles: bool = True
+) -> Iterator[DrawnFigure]:
+    """The figures of a sweep, one by one.
+
+    Parameters
+    ----------
+    directory, manifest
+        Of the sweep.
+    on_left_out
+        Called with what to say of each figure that cannot be drawn of the runs that are finished.
+    has_titles
+        Whether titles are written into the figures.
+
+    Raises
+    ------
+    InputError
+        As :func:`draw_directory` does.
+    """
     runs = read_parquet(directory / "runs.parquet")
     breakdown = read_parquet(directory / "breakdown.parquet")
-    written = []
-    for entry in experiment["figures"]:
+    for entry in manifest["experiment"]["figures"]:
         spec = FigureSpec.model_validate(entry)
         table = _rows(spec, breakdown if spec.kind == "breakdown" else runs, str(directory))
         if table.empty:
@@ -72,8 +90,19 @@ def draw_directory(directory: Path, on_left_out: Callable[[str], None] = lambda 
                 raise InputError(f"{directory}: figure {spec.name} has nothing to show: no run has what it asks for")
             on_left_out(f"the figure {spec.name} is left out: no finished run has anything to show in it")
             continue
-        written += style.save(_DRAW[spec.kind](spec, table), directory / "figures" / spec.name, provenance)
-    return written
+        shown = spec if has_titles else spec.model_copy(update={"title": ""})
+        yield DrawnFigure(spec.name, spec.title or spec.name, _DRAW[spec.kind](shown, table), spec, table)
+
+
+def _provenance(manifest: dict[str, Any]) -> dict[str, str]:
+    """What a sweep's figures say about where they come from."""
+    experiment = manifest["experiment"]
+    return {
+        "kubesim_version": manifest["kubesim_version"],
+        "experiment": experiment["name"],
+        "scenario": json.dumps(experiment["scenario"], sort_keys=True),
+        "factors": json.dumps(manifest["factors"]),
+    }
 
 
 def draw_table(spec: FigureSpec, table: pd.DataFrame, place: str) -> Figure:
@@ -109,6 +138,9 @@ def _rows(spec: FigureSpec, table: pd.DataFrame, place: str) -> pd.DataFrame:
         if column not in table.columns:
             known = did_you_mean(column, table.columns)
             raise InputError(f"{place}: figure {spec.name} wants {column!r}, which was not measured: {known}")
+    for column in (*([spec.y] if spec.y else []), *(spec.band or ())):
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise InputError(f"{place}: figure {spec.name}: {column!r} holds what is no number")
     table = _with_levels(spec, table)
     if spec.relative_to is not None:
         table = _relative(spec, table)
@@ -131,8 +163,8 @@ def _with_levels(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _relative(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
-    """The measure as a share of what it is for one level of ``by``, all other factors being equal."""
+    """The measure as a share of its mean for one level of ``by``, all other factors of the figure being equal."""
     keys = [name for name in (spec.x, spec.panel, "replication") if name and name in table.columns]
-    base = table[table[str(spec.by)] == spec.relative_to].set_index(keys)[spec.y].replace(0, float("nan"))
+    base = table[table[str(spec.by)] == spec.relative_to].groupby(keys)[spec.y].mean().replace(0, float("nan"))
     index = pd.MultiIndex.from_frame(table[keys]) if len(keys) > 1 else pd.Index(table[keys[0]])
     return table.assign(**{spec.y: table[spec.y].to_numpy() / base.reindex(index).to_numpy()})

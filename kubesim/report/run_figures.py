@@ -9,11 +9,13 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from kubesim.report import style
+from kubesim.report.drawn import DrawnFigure
 from kubesim.report.groups import GROUPS, group_of
 from kubesim.tables import read_parquet
 from kubesim.units import format_count, unit_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -25,26 +27,24 @@ _NAMES_AT = 1.03
 """Where names of operations begin, of the width of the axis."""
 
 
-def draw_run(directory: Path, manifest: dict[str, Any]) -> list[Path]:
-    """Draw ``latency`` and ``breakdown`` of what ``kubesim run --out`` wrote."""
-    provenance = dict(manifest["provenance"])
-    name = manifest["name"]
+def run_figures(directory: Path, manifest: dict[str, Any], *, has_titles: bool = True) -> Iterator[DrawnFigure]:
+    """``latency`` and ``breakdown`` of what ``kubesim run --out`` wrote; titles are in the figures if wanted."""
     transactions = read_parquet(directory / "transactions.parquet")
     breakdown = read_parquet(directory / "breakdown.parquet")
-    written = []
     latencies = transactions.loc[transactions["is_measured"] & transactions["is_complete"], "latency_ns"].to_numpy()
     if len(latencies):
-        written += style.save(_latency(latencies, name), directory / "figures" / "latency", provenance)
+        title = f"{manifest['name']}: latency of transactions"
+        yield DrawnFigure("latency", title, _latency(latencies, title if has_titles else ""))
     if breakdown["is_cpu"].any():
-        written += style.save(_breakdown(breakdown, name), directory / "figures" / "breakdown", provenance)
-    return written
+        title = f"{manifest['name']}: CPU time per transaction, all hosts"
+        yield DrawnFigure("breakdown", title, _breakdown(breakdown, title if has_titles else ""))
 
 
-def _latency(latencies: Any, name: str) -> Figure:
+def _latency(latencies: Any, title: str) -> Figure:
     """The share of transactions that took at most so long, with percentiles marked."""
     unit = unit_of("latency_ns", float(np.median(latencies)))
     margins = style.Margins(right=1.3)  # the label of the last percentile runs into it
-    figure, (ax,) = style.new_figure([""], f"{name}: latency of transactions", (5.0, 3.2), margins)
+    figure, (ax,) = style.new_figure([""], title, (5.0, 3.2), margins)
     ordered = np.sort(latencies) / unit.factor
     share = np.arange(1, len(ordered) + 1) / len(ordered)
     ax.step(ordered, share * 100, where="post", color=style.COLOURS[0], linewidth=2)
@@ -63,12 +63,11 @@ def _latency(latencies: Any, name: str) -> Figure:
     return figure
 
 
-def _breakdown(breakdown: pd.DataFrame, name: str) -> Figure:
+def _breakdown(breakdown: pd.DataFrame, title: str) -> Figure:
     """CPU time per transaction by group, the largest first, with the dearest operations named at the right."""
     cpu = breakdown[breakdown["is_cpu"]].assign(group=lambda table: table["operation"].map(group_of))
     totals = cpu.groupby("group")["ns_per_transaction"].sum().sort_values()
     unit = unit_of("time_ns", float(totals.max()))
-    title = f"{name}: CPU time per transaction, all hosts"
     margins = style.Margins(left=2.4, right=3.6)
     figure, (ax,) = style.new_figure([""], title, (3.4, 0.1 + 0.42 * len(totals)), margins)
     largest = float(totals.max()) / unit.factor

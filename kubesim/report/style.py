@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from kubesim.figure import level_text
 from kubesim.files import write_file
@@ -168,6 +169,8 @@ def save_file(figure: Figure, path: Path, provenance: Mapping[str, str]) -> Path
     """
     metadata = _metadata(provenance, is_svg=path.suffix == ".svg")
 
+    take_literally(figure)
+
     def draw(aside: Path) -> None:
         figure.savefig(aside, dpi=160, metadata=metadata)
 
@@ -190,6 +193,12 @@ def _metadata(provenance: Mapping[str, str], *, is_svg: bool) -> dict[str, Any]:
     description = "; ".join(f"{key}: {value}" for key, value in provenance.items())
     own = {"Creator": software, "Date": None} if is_svg else {"Software": software}
     return {"Description": description, **own}
+
+
+def take_literally(figure: Figure) -> None:
+    """Draw dollar signs in names and titles as they are: they begin no formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def spread_labels(positions: Sequence[float], smallest_gap: float) -> list[float]:

@@ -83,9 +83,26 @@ def evidence(scenario: Scenario) -> EvidenceList:
     InputError
         If the scenario makes no sense.
     """
-    costs = costs_of(scenario)
+    return evidence_of(run(scenario).breakdown, costs_of(scenario))
+
+
+def evidence_of(breakdown: pd.DataFrame, costs: CostSet) -> EvidenceList:
+    """The numbers that a run rests on, in the order of :func:`evidence`.
+
+    Parameters
+    ----------
+    breakdown
+        Where the run's time went: its columns ``operation``, ``is_cpu`` and ``total_ns``.
+    costs
+        The prices it was run with.
+
+    Raises
+    ------
+    InputError
+        If an operation has no price.
+    """
     found = []
-    for name, operation, share in _used(run(scenario).breakdown, costs):
+    for name, operation, share in _used(breakdown, costs):
         for number, one in operation.numbers():
             source = _full_source(one.source, costs.sources)
             found.append(Evidence(name, number, one.value, one.kind, source, one.uncertainty, share, operation.what))
