@@ -53,13 +53,15 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", list(commands()))
-def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swept: Path) -> None:
+def test_commands_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
     command, _, _file = command.partition(" > ")
     words = shlex.split(command)[1:]
     if words[0] in ("sweep", "check", "report"):
-        shutil.copytree(swept, tmp_path / "results")
+        shutil.copytree(request.getfixturevalue("swept"), tmp_path / "results")
     if "--rules" in words:
         dump = words[words.index("--rules") + 1]
         made = next(one for one in commands() if one.endswith(f" > {dump}"))
