@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ EMBEDDED = "local"
 _DEATHS_IN_A_ROW = 3
 """Times that workers may die without anything getting done before it is given up."""
 
+
+_GLANCE_S = 1.0
+"""How often a worker looks whether its parent is there."""
 
 _PATIENCE = "20s"
 """How long a scheduler may take to answer."""
@@ -126,11 +130,26 @@ def run_one(key: tuple[int, int], scenario: str) -> Done:
 
 
 def _with_processes(work: list[Work], workers: int) -> Generator[Done]:
-    # A terminal sends Ctrl-C to all processes, but this one alone has to hear of it: it stops the others.
-    with joblib.parallel_config("loky", initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)):
+    with joblib.parallel_config("loky", initializer=_serve, initargs=(os.getpid(),)):
         parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size="auto")
         outcomes = parallel(joblib.delayed(run_one)(*one) for one in work)
     yield from _closed_quietly(outcomes)
+
+
+def _serve(parent: int) -> None:
+    """Let a worker leave signals to its parent, and not outlive it.
+
+    A terminal sends Ctrl-C to all processes, but the parent alone has to hear of it: it stops the others. One that is
+    killed cannot.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_GLANCE_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _with_dask(work: list[Work], address: str, workers: int | None) -> Generator[Done]:

@@ -196,6 +196,40 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / "out" / "runs.parquet")) == finished
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+def test_workers_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    text = SMALL.replace("transactions: 10", "transactions: 4000").replace("[1, 20]", str(list(range(1, 31))))
+    command = [
+        sys.executable,
+        "-m",
+        "kubesim",
+        "sweep",
+        str(experiment_file(tmp_path, text)),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    process = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while len(list((tmp_path / "out" / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(is_running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(is_running(worker) for worker in workers)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process, and not only its last trace."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_makes_no_sense_stops_the_sweep_and_keeps_the_others(workers: int, tmp_path: Path) -> None:
     text = SMALL.replace("cluster.services: [1, 20]", "traffic.to: [svc-01, svc-99]").partition("figures")[0]
