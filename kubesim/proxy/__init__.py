@@ -52,6 +52,9 @@ class ServiceProxy(Protocol):
     is_headless: ClassVar[bool]
     """Whether Services have no virtual address, so that clients choose an endpoint themselves, by name."""
 
+    tells_pods_apart: ClassVar[bool]
+    """Whether its rules may treat pods of one node each in their own way, and not only a pod that calls itself."""
+
     forms: ClassVar[tuple[str, ...]]
     """The texts it can give of a node's rules, such as ``restore`` and ``save``; the first is what people want most."""
 

@@ -45,6 +45,7 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
+    tells_pods_apart: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ("services",)
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:

@@ -38,6 +38,7 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
+    tells_pods_apart: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:

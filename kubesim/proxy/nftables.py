@@ -43,6 +43,7 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
+    tells_pods_apart: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ("nft",)
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:

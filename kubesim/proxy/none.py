@@ -25,6 +25,7 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = True
+    tells_pods_apart: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:

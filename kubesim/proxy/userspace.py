@@ -66,6 +66,7 @@ class Plugin:
 
     settings_model: ClassVar[type[BaseModel]] = Settings
     is_headless: ClassVar[bool] = False
+    tells_pods_apart: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ("restore", "save")
 
     def __init__(self, cluster: Cluster, _settings: Settings) -> None:

@@ -2,8 +2,11 @@
 
 What a packet pays depends on where its connection was sent (the *opening*: everything up to the choice of an endpoint,
 different for each Service and endpoint) and then only on the nodes of the two pods (the *route*), since a CNI plugin
-wires all pods of a node alike. Openings and routes are walked apart and put together, so that ten thousand Services
-cost ten thousand short walks at most, and established packets none.
+wires all pods of a node alike, and a proxy's rules treat them alike. Openings and routes are walked apart and put
+together, so that ten thousand Services cost ten thousand short walks at most, and established packets none.
+
+Rules of other people may look at anything, and send a packet elsewhere after a server was chosen. Where a proxy says so
+(``tells_pods_apart``), each pair of pods and destination has a route of its own, which is walked as a whole.
 """
 
 from __future__ import annotations
@@ -34,10 +37,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a pod is, as far as packets can tell."""
+    """Where a pod is, as far as packets can tell.
+
+    Parameters
+    ----------
+    node
+        On which node.
+    is_host_network
+        Whether it is in the node's own namespace.
+    address
+        The pod's, where rules may tell pods of a node apart; else empty.
+    """
 
     node: str
     is_host_network: bool
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +71,8 @@ class RouteKey:
     kinds
         What is sent there, by number.
     entry
-        Where the server is chosen on another machine than the client's: which destination it is, and by which machines
-        the connection comes there.
+        Where no part of the way is the opening: which destination it is, and by which machines, or by the address of
+        which endpoint, the connection comes there.
     is_cached
         Whether Open vSwitch has megaflows from another connection.
     """
@@ -197,13 +211,14 @@ def classify(
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """Who serves a flow, and which opening led there."""
+    """Who serves a flow, and which opening led there; ``called`` is another endpoint, which the client has called."""
 
     address: str
     port: int
     opening: int
     schedule: Callable[[str, int], tuple[str, int]] | None = None
     entry: tuple[int, tuple[str, ...]] | None = None
+    called: Socket | None = None
 
     def for_flow(self, source: str, source_port: int) -> _Server:
         """The server of one more flow: the same, or whom the scheduler gives it to."""
@@ -273,6 +288,9 @@ class _Classifier:
         self._endpoints: dict[Socket, int] = {}
         self._kinds_by_service = messages.kinds_by_service()
         self._repeated = frozenset[int]() if deployment.upcall_ratio is None else _repeated_kinds(messages)
+        self._tells_pods_apart = deployment.proxy.tells_pods_apart
+        self._redirections: dict[tuple[Place, int, _Server], _Server] = {}
+        self._place = _place_of_pod if self._tells_pods_apart else _place
 
     def run(
         self,
@@ -299,8 +317,10 @@ class _Classifier:
             server: _Server | Path = self._nearby(flow)
         elif not self._is_virtual(flow):
             server = self._resolve_by_name(flow)
+            if self._tells_pods_apart and isinstance(server, _Server):
+                server = self._redirected(flow, server)
         else:
-            place: Place | str = _place(flow.client)
+            place: Place | str = self._place(flow.client)
             if flow.service_index in self._sticky_services:
                 place = flow.client.full_name
             choices = self._choices.setdefault((place, flow.service_index, flow.is_cached), _Choices())
@@ -346,6 +366,18 @@ class _Classifier:
         endpoint = ready[min(len(ready) - 1, int(flow.number * len(ready)))]
         return _Server(endpoint.address, endpoint.port, opening=0)
 
+    def _redirected(self, flow: _Flow, called: _Server) -> _Server:
+        """Who serves a flow that calls an endpoint by its own address: another one, where rules send it there."""
+        key = self._place(flow.client), flow.service_index, called
+        if key not in self._redirections:
+            endpoint = Socket(called.address, called.port)
+            decision = self._walk_opening(flow, endpoint).decision
+            self._deployment.forget_connections()
+            address, port = endpoint if decision is None else (decision.destination, decision.port)
+            entry = flow.service_index, (called.address,)
+            self._redirections[key] = replace(called, address=address, port=port, called=endpoint, entry=entry)
+        return self._redirections[key]
+
     def _kinds(self, flow: _Flow) -> list[tuple[int, MessageKind]]:
         """The kinds of message of a flow, by number."""
         return [(kind, self._messages.kinds[kind]) for kind in self._kinds_by_service[flow.service_index]]
@@ -354,16 +386,16 @@ class _Classifier:
         """Walk a first packet up to the choice of a server; the path where it ends without one.
 
         What a client's own machine does up to that choice is the opening, the same whichever server is chosen. Where
-        the choice is made elsewhere, all is of the route.
+        the choice is made elsewhere, or another one may follow, all is of the route.
         """
-        is_here = flow.destination.through is Through.CLUSTER_IP
-        path = self._walk_opening(flow, stop_at_decision=is_here)
+        is_here = flow.destination.through is Through.CLUSTER_IP and not self._tells_pods_apart
+        path = self._walk_opening(flow, self._called(flow), stop_at_decision=is_here)
         if flow.is_cached:
             self._deployment.forget_connections(keeps_megaflows=True)
             first = path.decision
             is_scheduled = first is not None and first.schedule is not None
             chosen = (first.destination, first.port) if first and is_scheduled else None
-            path = self._walk_opening(flow, chosen, stop_at_decision=is_here)
+            path = self._walk_opening(flow, self._called(flow), chosen, stop_at_decision=is_here)
         decision = path.decision
         if not is_here or self._deployment.upcall_ratio is not None:
             self._deployment.forget_connections()
@@ -391,10 +423,17 @@ class _Classifier:
         assert called is not None  # noqa: S101 - asked only where there is one
         return called
 
-    def _walk_opening(self, flow: _Flow, server: tuple[str, int] | None = None, *, stop_at_decision: bool) -> Path:
+    def _walk_opening(
+        self,
+        flow: _Flow,
+        called: tuple[str, int],
+        server: tuple[str, int] | None = None,
+        *,
+        stop_at_decision: bool = False,
+    ) -> Path:
         """Send a first packet; a scheduler may have chosen its server already."""
         kind = next(kind for _, kind in self._kinds(flow) if kind.is_opening)
-        packet = self._packet(flow, kind, *self._called(flow))
+        packet = self._packet(flow, kind, *called)
         chance = Chance(flow.number, server)
         return self._send(flow.client, packet, kind, chance, stop_at_decision=stop_at_decision)
 
@@ -405,11 +444,12 @@ class _Classifier:
         machine = deployment.machine_at(server.address)
         known = flow.is_tunnel_known, flow.is_cached
         kinds = self._kinds_by_service[flow.service_index]
-        key: object = (server.address, known, kinds, server.entry)
+        client = self._place(flow.client)
+        key: object = (client, server.address, known, kinds, server.entry)
         if pod is not None or machine is not None:
-            place = _place(pod) if pod is not None else Place(str(machine), is_host_network=True)
+            place = self._place(pod) if pod is not None else Place(str(machine), is_host_network=True)
             way = self._is_virtual(flow), flow.is_tunnel_known, kinds, server.entry, flow.is_cached
-            key = RouteKey(_place(flow.client), place, pod == flow.client, *way)
+            key = RouteKey(client, place, pod == flow.client, *way)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             self._deployment.forget_connections()
@@ -434,7 +474,7 @@ class _Classifier:
     def _walk(self, flow: _Flow, server: _Server) -> Route:
         """Send one message of each kind along a route, as a new connection would."""
         luck = Chance(flow.number, (server.address, server.port) if server.schedule is not None else None)
-        virtual = self._called(flow) if self._is_virtual(flow) else (server.address, server.port)
+        virtual = self._called(flow) if self._is_virtual(flow) else server.called or (server.address, server.port)
         if flow.destination.through is Through.LOCALHOST:
             virtual = LOCALHOST, server.port
         opening: Path | None = None
@@ -462,7 +502,7 @@ class _Classifier:
 
     def _dead_end(self, flow: _Flow, path: Path) -> int:
         """The route of flows that are refused before a server is chosen."""
-        key = (_place(flow.client), flow.service_index, path.ways)
+        key = (self._place(flow.client), flow.service_index, path.ways)
         if key not in self._routes:
             self._routes[key] = len(self._route_list)
             first = self._kinds(flow)[0][0]
@@ -536,3 +576,7 @@ def _repeated_kinds(messages: Messages) -> frozenset[int]:
 
 def _place(pod: Pod) -> Place:
     return Place(pod.node, pod.is_host_network)
+
+
+def _place_of_pod(pod: Pod) -> Place:
+    return Place(pod.node, pod.is_host_network, pod.address)
