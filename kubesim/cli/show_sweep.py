@@ -140,8 +140,10 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame, latencies: Mapping[int, La
 
 
 def _cell(measure: str, interval: Interval) -> str:
-    """An estimate, and how far off it may be where that is known: ``12.3 µs ±2%``."""
+    """An estimate, and how far off it may be: ``12.3 µs ±2%``, or ``±?`` where an end is beyond all that was seen."""
     shown = format_measure(measure, interval.estimate)
+    if interval.is_open:
+        return f"{shown} ±?"
     width = interval.relative_half_width
     return f"{shown} ±{width * 100:.2g}%" if _SHOWN_WIDTH <= width < float("inf") else shown
 

@@ -92,8 +92,7 @@ def _why_unsure(interval: Interval) -> str:
     """Why an interval is partly within bounds only."""
     if interval.replications < 2:
         return MORE_REPLICATIONS
-    is_open = math.isinf(interval.low) or math.isinf(interval.high)
-    return BEYOND if is_open and math.isfinite(interval.estimate) else "the interval reaches over the limit"
+    return BEYOND if interval.is_open else "the interval reaches over the limit"
 
 
 def worst(findings: Sequence[Finding], bounds: Bounds) -> Finding:

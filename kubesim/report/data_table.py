@@ -11,10 +11,10 @@ import pandas as pd
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import TableSpec, level_text
 from kubesim.stats.replications import interval_of_rows, is_latency_percentile
-from kubesim.units import format_estimate, measure_label
+from kubesim.units import format_estimate, format_measure, measure_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from kubesim.figure import FigureSpec
@@ -217,10 +217,12 @@ def _in_order(levels: Iterable[Any]) -> list[Any]:
 def _cell(measure: str, interval: Interval | None) -> str:
     if interval is None or np.isnan(interval.estimate):
         return NOTHING
+    if interval.is_open:
+        return f"{format_measure(measure, interval.estimate)} ± ?"
     return format_estimate(measure, interval.estimate, interval.half_width)
 
 
-def _note(spec: TableSpec, intervals: Iterable[Interval], *, has_latencies: bool) -> str:
+def _note(spec: TableSpec, intervals: Collection[Interval], *, has_latencies: bool) -> str:
     """What the numbers behind ± are, where there are any."""
     counts = {one.replications for one in intervals}
     if "replication" in spec.rows or max(counts) == 1:
@@ -229,7 +231,9 @@ def _note(spec: TableSpec, intervals: Iterable[Interval], *, has_latencies: bool
     what = f"Mean of {over} replications"
     if has_latencies and is_latency_percentile(spec.value):
         what = f"Of all {over} replications together, where a number is of one combination of levels, else their mean,"
-    return f"{what} ± half the width of its 95 % confidence interval."
+    is_open = any(one.is_open for one in intervals)
+    end = "; ± ? where an end of that lies beyond all that was seen." if is_open else "."
+    return f"{what} ± half the width of its 95 % confidence interval{end}"
 
 
 def text_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, headers: int = 1) -> DataTable:

@@ -50,6 +50,12 @@ class Interval:
     replications: int
 
     @property
+    def is_open(self) -> bool:
+        """Whether an end lies beyond all that was seen in several replications."""
+        is_known = self.replications > 1 and math.isfinite(self.estimate)
+        return is_known and (math.isinf(self.low) or math.isinf(self.high))
+
+    @property
     def half_width(self) -> float:
         """Half of its width, in the unit of the measure."""
         return (self.high - self.low) / 2
