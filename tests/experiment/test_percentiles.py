@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from kubesim.cli import show_sweep
+from kubesim.cli.show import OUT
 from kubesim.errors import InputError
 from kubesim.experiment import check, load_experiment, sweep
 from kubesim.experiment.bisection import Range
@@ -84,7 +85,7 @@ def test_tables_show_the_same(swept: Path) -> None:
     assert page is not None
     assert page.rows[0][2] == format_estimate("latency_p50_ns", expected.estimate, expected.half_width)
     assert "of all 3 replications together" in page.note.lower()
-    with show_sweep.OUT.capture() as captured:
+    with OUT.capture() as captured:
         show_sweep._sweep_table(spec, runs, latencies)
     width = f"±{expected.relative_half_width * 100:.2g}%"
     assert f"{format_measure('latency_p50_ns', expected.estimate)} {width}" in captured.get()
