@@ -23,7 +23,7 @@ MANIFEST = "manifest.json"
 """The file that tells a directory of results from any other."""
 
 _DIRECTORIES = ("figures", "runs")
-_OF_SWEEPS = ("runs", "estimates", "breakdown", "targets")
+_OF_SWEEPS = ("runs", "estimates", "breakdown", "latencies", "targets")
 _OF_RUNS = ("transactions", "utilisation", "conntrack", "snat_ports", "drops", "packets", "hops")
 _RESULTS = tuple(f"{table}.{ending}" for table in _OF_SWEEPS + _OF_RUNS for ending in ("parquet", "csv"))
 _RESULTS += ("summary.json", "scenario.json", "validation.json", "plan.json", "report.html")

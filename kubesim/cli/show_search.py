@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from math import isfinite, isinf
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -37,7 +38,7 @@ def search(found: Found) -> None:
         interval = one.interval
         ends = f"{_text(expectation, interval.low)} to {_text(expectation, interval.high)}"
         shown = "unstable" if one.reason.startswith("unstable") else _text(expectation, interval.estimate)
-        has_ends = interval.low > float("-inf")
+        has_ends = isfinite(interval.low) or isfinite(interval.high)
         add(table, _level(one.level), shown, ends if has_ends else "", str(interval.replications), str(one.verdict))
     OUT.print(f"[bold]{escape(found.expectation)}[/bold], {escape(found.field)} varied", soft_wrap=True)
     OUT.print(table)
@@ -64,5 +65,7 @@ def _level(level: float) -> str:
 
 def _text(expectation: Expectation, value: float) -> str:
     """A value of the quantity in a unit that suits it."""
+    if isinf(value):
+        return "beyond all that was seen"
     quantity = expectation.quantity
     return format_count(value) if quantity.kind is Kind.RATIO else format_measure(quantity.measure, value)

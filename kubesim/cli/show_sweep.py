@@ -15,13 +15,16 @@ from rich.table import Table
 from kubesim.cli.show import ERROR, OUT, add, new_table, notice, plain
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import TableSpec, level_text
-from kubesim.stats.intervals import mean_interval
+from kubesim.stats.latency_table import read_latencies
+from kubesim.stats.replications import interval_of_rows
 from kubesim.units import counted, format_measure, format_ns, measure_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kubesim.experiment import Combination, Experiment, Forecast, Progress, SweepOutcome
+    from kubesim.stats.intervals import Interval
+    from kubesim.stats.latencies import Latencies
 
 _COMBINATIONS_SHOWN = 40
 _SHOWN_WIDTH = 0.0005
@@ -72,8 +75,9 @@ def sweep(experiment: Experiment, outcome: SweepOutcome) -> None:
     runs = pd.read_parquet(outcome.directory / "runs.parquet")
     if experiment.question:
         OUT.print(f"[bold]{escape(experiment.question.strip())}[/bold]", soft_wrap=True)
+    latencies = read_latencies(outcome.directory)
     for spec in experiment.tables or _usual_tables(experiment, runs):
-        _sweep_table(spec, runs)
+        _sweep_table(spec, runs, latencies)
     if outcome.reused:
         there = "all were" if outcome.reused == outcome.finished else f"{outcome.reused:,} were"
         OUT.print(f"{counted(outcome.finished, 'run')}, of which {there} there already", soft_wrap=True)
@@ -110,7 +114,7 @@ def _usual_tables(experiment: Experiment, runs: pd.DataFrame) -> list[TableSpec]
     ]
 
 
-def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
+def _sweep_table(spec: TableSpec, runs: pd.DataFrame, latencies: Mapping[int, Latencies]) -> None:
     """A measure by some factors down and one across; a note if no run that is finished has it."""
     title = spec.title or measure_label(spec.value)
     for factor, level in spec.where.items():
@@ -119,26 +123,27 @@ def _sweep_table(spec: TableSpec, runs: pd.DataFrame) -> None:
         raise InputError(
             f"the table {title!r}: {spec.value!r} is not measured: {did_you_mean(spec.value, runs.columns)}"
         )
-    runs = runs[runs[spec.value].notna()]
-    if runs.empty:
+    if runs[spec.value].isna().all():
         notice(f"the table {title!r} is left out: no finished run has anything to show in it")
         return
     columns = [] if spec.columns is None else [spec.columns]
     runs = runs.dropna(subset=columns)
     cells = {
-        levels: _cell(spec.value, group)
+        levels: _cell(spec.value, interval_of_rows(spec.value, group, latencies))
         for levels, group in runs.groupby([*spec.rows, *columns], sort=False, dropna=False)
+        if group[spec.value].notna().any()
     }
-    across: list[Any] = list(dict.fromkeys(runs[spec.columns])) if spec.columns else []
+    across: list[Any] = list(dict.fromkeys(runs.loc[runs[spec.value].notna(), columns[0]])) if columns else []
     if all(isinstance(level, int | float) for level in across):
         across.sort()
     OUT.print(_filled(spec, title, across, cells))
 
 
-def _cell(measure: str, group: pd.DataFrame) -> str:
-    """The mean of a measure, and how far off it may be where that is known: ``12.3 µs ±2%``."""
-    interval = mean_interval(group.groupby("replication")[measure].mean())
+def _cell(measure: str, interval: Interval) -> str:
+    """An estimate, and how far off it may be: ``12.3 µs ±2%``, or ``±?`` where an end is beyond all that was seen."""
     shown = format_measure(measure, interval.estimate)
+    if interval.is_open:
+        return f"{shown} ±?"
     width = interval.relative_half_width
     return f"{shown} ±{width * 100:.2g}%" if _SHOWN_WIDTH <= width < float("inf") else shown
 

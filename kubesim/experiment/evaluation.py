@@ -11,16 +11,16 @@ from kubesim.errors import InputError, did_you_mean
 from kubesim.experiment.expectations import Expectation, Kind, Regression, parse_expectation
 from kubesim.experiment.measures import SHORT_NAMES
 from kubesim.experiment.regression import check_regression
-from kubesim.experiment.results import Results, read_results, results_of_frame
+from kubesim.experiment.results import RUN, Results, read_results, results_of_frame
 from kubesim.experiment.selection import nothing_selected, select
 from kubesim.experiment.verdicts import CheckReport, Finding, Outcome, finding, outcome
 from kubesim.stats.intervals import (
     Interval,
     difference_interval,
-    mean_interval,
     ratio_interval,
     slope_interval,
 )
+from kubesim.stats.replications import is_latency_percentile, replications_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +28,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from kubesim.experiment.expectations import Quantity
     from kubesim.experiment.selection import Combination
     from kubesim.experiment.spec import Experiment
+    from kubesim.stats.latencies import Latencies
 
 _USUAL_MEASURES = ("latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "throughput_per_s")
+
+WITHOUT_LATENCIES = (
+    "no latencies are kept beside these runs: the percentile is the mean of the replications' own, and its interval, "
+    "Student's t, misses the true one more often than it should"
+)
 
 
 def check(
@@ -106,8 +113,7 @@ def check_expectation(expectation: Expectation, results: Results) -> Outcome:
     selection = select(quantity, results.runs)
     if not selection.combinations and not results.missing:
         raise nothing_selected(quantity, results.runs)
-    values = results.frame[quantity.measure].to_numpy(float)
-    findings = [_finding(expectation, one, values) for one in selection.combinations]
+    findings = [_finding(expectation, one, results) for one in selection.combinations]
     return outcome(
         str(expectation),
         quantity.kind,
@@ -115,6 +121,7 @@ def check_expectation(expectation: Expectation, results: Results) -> Outcome:
         expectation.bounds,
         missing=results.what_is_missing,
         left_out=selection.left_out,
+        notes=_notes(quantity, results),
     )
 
 
@@ -125,9 +132,16 @@ def _parsed(number: int, written: str | dict[str, Any]) -> Expectation | Regress
         raise InputError(f"expect[{number}]: {error}") from None
 
 
-def _finding(expectation: Expectation, combination: Combination, values: npt.NDArray[np.float64]) -> Finding:
+def _notes(quantity: Quantity, results: Results) -> tuple[str, ...]:
+    """What else to know: whether a percentile is a mean over replications for lack of their latencies."""
+    is_of_all = quantity.kind is Kind.VALUE and is_latency_percentile(quantity.measure)
+    return (WITHOUT_LATENCIES,) if is_of_all and not results.latencies else ()
+
+
+def _finding(expectation: Expectation, combination: Combination, results: Results) -> Finding:
     """One combination, judged."""
     quantity, replications = expectation.quantity, combination.replications
+    values = results.frame[quantity.measure].to_numpy(float)
     found = np.array([[values[side[one]] for one in replications] for side in combination.sides])
     holes = [one for one, column in zip(replications, found.T, strict=True) if not np.isfinite(column).all()]
     reason = ""
@@ -136,18 +150,26 @@ def _finding(expectation: Expectation, combination: Combination, values: npt.NDA
         reason = f"{quantity.measure} is not a number in replication {shown}: nothing was there to measure"
     elif not replications:
         reason = "no replication has all sides"
-    interval = _interval(quantity.kind, found, combination.along)
+    numbers = results.frame[RUN].to_numpy()
+    latencies = [results.latencies.get(int(numbers[combination.sides[0][one]])) for one in replications]
+    interval = _interval(quantity, found, combination.along, latencies)
     return finding(quantity.measure, combination.levels, interval, expectation.bounds, reason)
 
 
-def _interval(kind: Kind, sides: npt.NDArray[np.float64], along: tuple[float, ...]) -> Interval:
-    """The interval of a quantity; measures by side and replication, shape (s, r)."""
+def _interval(
+    quantity: Quantity,
+    sides: npt.NDArray[np.float64],
+    along: tuple[float, ...],
+    latencies: Sequence[Latencies | None],
+) -> Interval:
+    """The interval of a quantity; measures by side and replication, shape (s, r), and latencies of the first side."""
     if not sides.size or not np.isfinite(sides).all():
         return Interval(float("nan"), float("-inf"), float("inf"), sides.shape[-1])
+    kind = quantity.kind
     if kind is Kind.SLOPE:
         return slope_interval(along, sides.T)
     if kind is Kind.VALUE:
-        return mean_interval(sides[0])
+        return replications_interval(quantity.measure, sides[0], latencies)
     return (ratio_interval if kind is Kind.RATIO else difference_interval)(sides[0], sides[1])
 
 

@@ -183,10 +183,10 @@ class Bounds:
     has_ends: bool = True
 
     def holds(self, low: float, high: float) -> bool:
-        """Whether all of an interval is within."""
+        """Whether all of an interval is within; an open end of it is, where there is no limit at that side."""
         if self.has_ends:
             return self.low <= low and high <= self.high
-        return self.low < low and high < self.high
+        return (self.low < low or math.isinf(self.low)) and (high < self.high or math.isinf(self.high))
 
     def misses(self, low: float, high: float) -> bool:
         """Whether none of an interval is within."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kubesim.experiment.selection import REPLICATION
-from kubesim.stats.intervals import mean_interval
+from kubesim.stats.latency_table import TABLE, latency_table
+from kubesim.stats.replications import replications_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ class FinishedRun:
 
 
 def frames_of(runs: Sequence[FinishedRun]) -> dict[str, pd.DataFrame]:
-    """The tables of a sweep by name, its runs in order: ``runs``, ``estimates`` and ``breakdown``."""
+    """The tables of a sweep by name, its runs in order: ``runs``, ``estimates``, ``breakdown`` and ``latencies``."""
     measured, operations = [], []
     for one in runs:
         origin = one.record.provenance
@@ -64,11 +65,12 @@ def frames_of(runs: Sequence[FinishedRun]) -> dict[str, pd.DataFrame]:
         "estimates": pd.DataFrame(_estimates(runs)),
         "breakdown": pd.DataFrame(operations),
     }
-    return {name: _typed(frame) for name, frame in frames.items()}
+    kept = {one.number: one.record.latencies for one in runs if one.record.latencies is not None}
+    return {**{name: _typed(frame) for name, frame in frames.items()}, TABLE: latency_table(kept)}
 
 
 def _estimates(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
-    """The mean of every measure over the replications of each combination, with its 95 % confidence interval."""
+    """Every measure over the replications of each combination, with its 95 % confidence interval."""
     grouped: dict[int, list[FinishedRun]] = {}
     for one in runs:
         grouped.setdefault(one.combination, []).append(one)
@@ -76,7 +78,8 @@ def _estimates(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
     for members in grouped.values():
         measures = [one.record.measures() for one in members]
         for name in dict.fromkeys(name for one in measures for name in one):
-            interval = mean_interval([one.get(name, float("nan")) for one in measures])
+            values = [one.get(name, float("nan")) for one in measures]
+            interval = replications_interval(name, values, [one.record.latencies for one in members])
             ends = {"low": interval.low, "high": interval.high, "replications": interval.replications}
             rows.append({**members[0].levels, "measure": name, "estimate": interval.estimate, **ends})
     return rows

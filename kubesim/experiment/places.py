@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
@@ -120,6 +120,7 @@ def run_one(key: tuple[int, int], scenario: str) -> Done:
             "id": run_id(described),
             "provenance": result.provenance,
             "summary": {name: float(value) for name, value in result.summary.items()},
+            "latencies": None if result.latencies is None else asdict(result.latencies),
             "breakdown": result.breakdown.astype(object).where(result.breakdown.notna(), None).to_dict("records"),
             "refusals": result.planned.refusals,
             "notices": list(result.notices),

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from kubesim.errors import did_you_mean
-from kubesim.stats.intervals import Interval, mean_interval
+from kubesim.stats.replications import replications_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kubesim.stats.intervals import Interval
+    from kubesim.stats.latencies import Latencies
 
 LEAST_REPLICATIONS = 3
 """Of fewer, an interval says next to nothing: Student's t of one degree of freedom is 12.7."""
@@ -58,15 +64,18 @@ def _bare(value: Any) -> Any:
 WrittenPrecision = Annotated[Precision, BeforeValidator(_bare, json_schema_input_type=Precision | float | str)]
 
 
-def worst(summaries: list[dict[str, float]], measures: list[str]) -> tuple[str, Interval] | None:
+def worst(
+    summaries: Sequence[dict[str, float]], measures: Sequence[str], latencies: Sequence[Latencies | None] = ()
+) -> tuple[str, Interval] | None:
     """The measure whose interval is the widest for its estimate, over the replications of one combination.
 
     Measures that a combination does not have, or that are the same nothing in all replications, are left out; None if
-    none is left.
+    none is left. Latencies are what is kept of them in each replication.
     """
     found: tuple[str, Interval] | None = None
     for measure in measures:
-        interval = mean_interval([summary.get(measure, math.nan) for summary in summaries])
+        values = [summary.get(measure, math.nan) for summary in summaries]
+        interval = replications_interval(measure, values, latencies)
         if math.isnan(interval.estimate):
             continue
         if found is None or interval.relative_half_width > found[1].relative_half_width:

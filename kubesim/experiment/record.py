@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kubesim.errors import InputError
 from kubesim.files import read_text, write_text
+from kubesim.stats.latencies import Latencies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ class Record(BaseModel):
         Version, scenario, seed, replication and cost set.
     summary
         Its measures; those that are no number are null.
+    latencies
+        A small picture of its latencies; null where there are none.
     breakdown
         Where the time went, by operation.
     refusals, notices
@@ -38,6 +41,7 @@ class Record(BaseModel):
     id: str
     provenance: dict[str, str]
     summary: dict[str, float | None]
+    latencies: Latencies | None
     breakdown: list[dict[str, str | int | float | bool | None]]
     refusals: dict[str, int]
     notices: list[str]
@@ -62,7 +66,7 @@ def write_record(record: Record, path: Path) -> None:
         If it cannot be written.
     """
     content = record.model_dump(mode="json")  # in its own order, which is that of tables' columns
-    text = json.dumps({**content, "sha256": _digest(content)}, indent=1, allow_nan=False)
+    text = json.dumps({**content, "sha256": _digest(content)}, allow_nan=False)
     write_text(path, text + "\n")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
@@ -12,6 +12,7 @@ from kubesim.errors import InputError
 from kubesim.experiment.selection import REPLICATION, Runs
 from kubesim.experiment.spec import Experiment
 from kubesim.files import MANIFEST, read_manifest
+from kubesim.stats.latency_table import read_latencies
 from kubesim.tables import read_parquet
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kubesim.figure import Level
+    from kubesim.stats.latencies import Latencies
 
 RUN, SEED = "run", "seed"
 
@@ -45,6 +47,8 @@ class Results:
         What was run; None for a table of which nothing else is known.
     levels
         Levels of each factor, as the manifest has them; empty for such a table.
+    latencies
+        Pictures of the latencies of runs, by their numbers, as far as they are known.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Results:
     planned: int = 0
     experiment: Experiment | None = None
     levels: Mapping[str, Sequence[Level]] | None = None
+    latencies: Mapping[int, Latencies] = field(default_factory=dict)
 
     @property
     def measures(self) -> list[str]:
@@ -68,7 +73,12 @@ class Results:
         return f"{len(self.missing)} of {self.planned} runs are missing: run {_ranges(self.missing)}"
 
 
-def results_of_frame(frame: pd.DataFrame, what: str, levels: Mapping[str, Sequence[Level]] | None = None) -> Results:
+def results_of_frame(
+    frame: pd.DataFrame,
+    what: str,
+    levels: Mapping[str, Sequence[Level]] | None = None,
+    latencies: Mapping[int, Latencies] | None = None,
+) -> Results:
     """Results from a table like ``runs.parquet`` alone: its factors are the columns between run and replication.
 
     Parameters
@@ -79,6 +89,8 @@ def results_of_frame(frame: pd.DataFrame, what: str, levels: Mapping[str, Sequen
         What to call it, such as its path.
     levels
         Levels of factors, where they are known.
+    latencies
+        Pictures of the latencies of runs, by their numbers, where they are known.
 
     Raises
     ------
@@ -93,7 +105,7 @@ def results_of_frame(frame: pd.DataFrame, what: str, levels: Mapping[str, Sequen
     if not len(frame):
         raise InputError(f"{what} holds no runs")
     known = {name: (levels or {}).get(name, ()) for name in factors}
-    return Results(what, frame, Runs.of(_rows(frame, factors, what), known))
+    return Results(what, frame, Runs.of(_rows(frame, factors, what), known), latencies=latencies or {})
 
 
 def read_results(directory: Path) -> Results:
@@ -122,7 +134,8 @@ def read_results(directory: Path) -> Results:
         raise InputError(f"{path} holds no runs")
     runs = Runs.of(_rows(frame, list(levels), str(path)), levels)
     missing = () if is_complete else tuple(sorted(set(range(planned)) - set(frame[RUN].tolist())))
-    return Results(experiment.name, frame, runs, missing, planned, experiment, levels)
+    latencies = read_latencies(directory)
+    return Results(experiment.name, frame, runs, missing, planned, experiment, levels, latencies)
 
 
 def measures_of(frame: pd.DataFrame, runs: Runs) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.errors import InputError, KubesimError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kubesim.experiment.spec import Combination, Experiment
     from kubesim.experiment.store import PlannedRuns
     from kubesim.figure import Level
+    from kubesim.stats.intervals import Interval
 
 Key = tuple[int, int]
 """A combination and a replication."""
@@ -225,8 +227,8 @@ class _Sweep:
         if problem is not None:
             raise InputError(f"{self._experiment.name}: precision.of: {problem}")
         grown = dict(wanted)
-        for number, summaries in _summaries(self._finished).items():
-            found = worst(summaries, measures)
+        for number, records in _by_combination(self._finished).items():
+            found = _worst(records, measures)
             if found is not None:
                 grown[number] = max(wanted[number], replications_wanted(found[1], precision))
         return grown
@@ -254,24 +256,30 @@ def shortfalls(
     if precision is None:
         return ()
     said = []
-    for number, summaries in _summaries(finished).items():
-        found = worst(summaries, experiment.precise_measures())
+    for number, records in _by_combination(finished).items():
+        found = _worst(records, experiment.precise_measures())
         if found is not None and found[1].relative_half_width > precision.within:
             name, interval = found
+            share = interval.relative_half_width
+            within = f"known within {share:.1%}" if isfinite(share) else "not bounded"
             said.append(
-                f"{levels_text(levels[number]) or 'the scenario'}: {name} is known within "
-                f"{interval.relative_half_width:.1%} after {counted(len(summaries), 'replication')}, not within "
-                f"{precision.within:.2%}"
+                f"{levels_text(levels[number]) or 'the scenario'}: {name} is {within} after "
+                f"{counted(len(records), 'replication')}, not within {precision.within:.2%}"
             )
     return tuple(said)
 
 
-def _summaries(finished: dict[Key, Record]) -> dict[int, list[dict[str, float]]]:
-    """Measures of the replications of each combination."""
-    found: dict[int, list[dict[str, float]]] = {}
-    for (number, _), record in sorted(finished.items()):
-        found.setdefault(number, []).append(record.measures())
+def _by_combination(finished: dict[Key, Record]) -> dict[int, list[Record]]:
+    """The replications of each combination."""
+    found: dict[int, list[Record]] = {}
+    for key in sorted(finished):
+        found.setdefault(key[0], []).append(finished[key])
     return found
+
+
+def _worst(records: Sequence[Record], measures: Sequence[str]) -> tuple[str, Interval] | None:
+    """The measure that is known worst, over the replications of one combination."""
+    return worst([one.measures() for one in records], measures, [one.latencies for one in records])
 
 
 def _run_text(combination: Combination, replication: int) -> str:

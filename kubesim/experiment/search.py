@@ -231,7 +231,9 @@ class _Trials:
             FinishedRun(number, *key, combinations[key[0]].levels, record)
             for number, (key, record) in enumerate(sorted(records.items()))
         ]
-        outcome = check_expectation(self._expectation, results_of_frame(frames_of(runs)["runs"], "the runs"))
+        kept = {one.number: one.record.latencies for one in runs if one.record.latencies is not None}
+        results = results_of_frame(frames_of(runs)["runs"], "the runs", latencies=kept)
+        outcome = check_expectation(self._expectation, results)
         worst = outcome.worst
         if worst is None:
             raise InputError(f"{self._expectation}: no run has what it compares")

@@ -2,8 +2,9 @@
 
 ``runs/ID.json``
     One file per finished run, named by what made it: whatever is there need not be run again.
-``runs.parquet``, ``estimates.parquet``, ``breakdown.parquet``
-    One row per run, per combination and measure, and per run and operation; CSV beside them if wanted.
+``runs.parquet``, ``estimates.parquet``, ``breakdown.parquet``, ``latencies.parquet``
+    One row per run, per combination and measure, per run and operation, and per run and rank of its latencies that is
+    kept; CSV beside them if wanted.
 ``plan.json``
     Which runs there are to be: combination, replication and ID of each.
 ``manifest.json``

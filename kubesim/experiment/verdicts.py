@@ -35,6 +35,8 @@ _ROUNDING = 1e-12
 
 MORE_REPLICATIONS = "one replication cannot say how far runs are apart: give the experiment replications: 5"
 
+BEYOND = "the interval ends beyond all that was seen: it takes more replications, or more transactions in each"
+
 
 def judge(interval: Interval, bounds: Bounds) -> Verdict:
     """Met if all of an interval is within bounds, missed if none of it is; otherwise the data cannot tell."""
@@ -82,8 +84,15 @@ def finding(measure: str, levels: dict[str, str], interval: Interval, bounds: Bo
     """A combination with its verdict, and why there is none if there is none."""
     verdict = judge(interval, bounds)
     if verdict is Verdict.CANNOT_TELL and not reason:
-        reason = MORE_REPLICATIONS if interval.replications < 2 else "the interval reaches over the limit"
+        reason = _why_unsure(interval)
     return Finding(measure, levels, interval, verdict, reason)
+
+
+def _why_unsure(interval: Interval) -> str:
+    """Why an interval is partly within bounds only."""
+    if interval.replications < 2:
+        return MORE_REPLICATIONS
+    return BEYOND if interval.is_open else "the interval reaches over the limit"
 
 
 def worst(findings: Sequence[Finding], bounds: Bounds) -> Finding:
@@ -144,9 +153,11 @@ class Outcome:
     @property
     def interval_text(self) -> str:
         """Its interval likewise."""
-        if self.worst is None or not math.isfinite(self.worst.interval.half_width):
+        if self.worst is None:
             return "unknown"
         found = self.worst.interval
+        if not math.isfinite(found.low) and not math.isfinite(found.high):
+            return "unknown"
         if found.half_width <= _ROUNDING * max(1.0, abs(found.estimate)):
             return "no spread"
         return f"{self._number(found.low)} to {self._number(found.high)}"

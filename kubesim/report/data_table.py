@@ -10,15 +10,16 @@ import pandas as pd
 
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import TableSpec, level_text
-from kubesim.stats.intervals import mean_interval
-from kubesim.units import format_estimate, measure_label
+from kubesim.stats.replications import interval_of_rows, is_latency_percentile
+from kubesim.units import format_estimate, format_measure, measure_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from kubesim.figure import FigureSpec
     from kubesim.stats.intervals import Interval
+    from kubesim.stats.latencies import Latencies
 
 NOTHING = "–"
 """What stands where there is no value."""
@@ -84,7 +85,9 @@ def shown_level(level: Any) -> str:
     return NOTHING if known is None else level_text(known.item() if isinstance(known, np.generic) else known)
 
 
-def level_table(spec: TableSpec, runs: pd.DataFrame, directory: Path) -> DataTable | None:
+def level_table(
+    spec: TableSpec, runs: pd.DataFrame, directory: Path, latencies: Mapping[int, Latencies] | None = None
+) -> DataTable | None:
     """A measure by some factors down and one across, with confidence intervals where runs are replicated.
 
     Parameters
@@ -95,6 +98,8 @@ def level_table(spec: TableSpec, runs: pd.DataFrame, directory: Path) -> DataTab
         A row per run, with its levels, ``replication`` and measures.
     directory
         Where they come from, for messages.
+    latencies
+        What is kept of the latencies of runs, by their numbers.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def level_table(spec: TableSpec, runs: pd.DataFrame, directory: Path) -> DataTab
     _require(spec, title, runs, directory)
     for factor, level in spec.where.items():
         runs = runs[runs[factor] == level]
-    intervals = _intervals(spec, runs)
+    intervals = _intervals(spec, runs, latencies or {})
     if not intervals:
         return None
     across = _across(spec, runs)
@@ -124,10 +129,14 @@ def level_table(spec: TableSpec, runs: pd.DataFrame, directory: Path) -> DataTab
         for levels in rows
     )
     across_label = "" if spec.columns is None else factor_label(spec.columns)
-    return DataTable(title, tuple(columns), body, _note(spec, intervals.values()), across_label)
+    return DataTable(
+        title, tuple(columns), body, _note(spec, intervals.values(), has_latencies=bool(latencies)), across_label
+    )
 
 
-def numbers_of(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> DataTable | None:
+def numbers_of(
+    spec: FigureSpec, table: pd.DataFrame, directory: Path, latencies: Mapping[int, Latencies] | None = None
+) -> DataTable | None:
     """The numbers that a figure shows, for those who cannot see it, or want them exactly.
 
     Parameters
@@ -138,6 +147,8 @@ def numbers_of(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> DataTa
         The rows that it shows: of runs, or of operations with their groups as ``group``.
     directory
         Where they come from, for messages.
+    latencies
+        What is kept of the latencies of runs, by their numbers.
     """
     value = "ns_per_transaction" if spec.kind == "breakdown" else spec.y
     if spec.relative_to is not None:
@@ -148,7 +159,7 @@ def numbers_of(spec: FigureSpec, table: pd.DataFrame, directory: Path) -> DataTa
     down, across = _sides(spec)
     rows = list(dict.fromkeys(name for name in down if name is not None and name != across))
     asked = TableSpec(title=spec.title or spec.name, value=value, rows=rows, columns=across)
-    return level_table(asked, table, directory)
+    return level_table(asked, table, directory, latencies)
 
 
 def _sides(spec: FigureSpec) -> tuple[list[str | None], str | None]:
@@ -170,14 +181,15 @@ def _require(spec: TableSpec, title: str, runs: pd.DataFrame, directory: Path) -
         raise InputError(f"{directory}: the table {title!r}: {spec.value!r} holds what is no number")
 
 
-def _intervals(spec: TableSpec, runs: pd.DataFrame) -> dict[tuple[Any, ...], Interval]:
-    """The mean of each combination of levels, over replications; those of which nothing is known are left out."""
+def _intervals(
+    spec: TableSpec, runs: pd.DataFrame, latencies: Mapping[int, Latencies]
+) -> dict[tuple[Any, ...], Interval]:
+    """Each combination of levels over its replications; those of which nothing is known are left out."""
     keys = list(dict.fromkeys([*spec.rows, *([spec.columns] if spec.columns else [])]))
     found = {}
     for levels, rows in runs.groupby(keys, sort=False, dropna=False):
-        values = rows.groupby("replication")[spec.value].mean().to_numpy(dtype=float)
-        if not np.isnan(values).all():
-            found[tuple(map(known_level, levels))] = mean_interval(values)
+        if rows[spec.value].notna().any():
+            found[tuple(map(known_level, levels))] = interval_of_rows(spec.value, rows, latencies)
     return found
 
 
@@ -205,16 +217,23 @@ def _in_order(levels: Iterable[Any]) -> list[Any]:
 def _cell(measure: str, interval: Interval | None) -> str:
     if interval is None or np.isnan(interval.estimate):
         return NOTHING
+    if interval.is_open:
+        return f"{format_measure(measure, interval.estimate)} ± ?"
     return format_estimate(measure, interval.estimate, interval.half_width)
 
 
-def _note(spec: TableSpec, intervals: Iterable[Interval]) -> str:
+def _note(spec: TableSpec, intervals: Collection[Interval], *, has_latencies: bool) -> str:
     """What the numbers behind ± are, where there are any."""
     counts = {one.replications for one in intervals}
     if "replication" in spec.rows or max(counts) == 1:
         return ""
     over = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-    return f"Mean of {over} replications ± half the width of its 95 % confidence interval."
+    what = f"Mean of {over} replications"
+    if has_latencies and is_latency_percentile(spec.value):
+        what = f"Of all {over} replications together, where a number is of one combination of levels, else their mean,"
+    is_open = any(one.is_open for one in intervals)
+    end = "; ± ? where an end of that lies beyond all that was seen." if is_open else "."
+    return f"{what} ± half the width of its 95 % confidence interval{end}"
 
 
 def text_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, headers: int = 1) -> DataTable:

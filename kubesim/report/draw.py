@@ -16,14 +16,17 @@ from kubesim.report.drawn import DrawnFigure
 from kubesim.report.lines import draw_lines
 from kubesim.report.run_figures import run_figures
 from kubesim.report.validation_figures import draw_validation
+from kubesim.stats.latency_table import read_latencies
+from kubesim.stats.replications import interval_of_rows, is_latency_percentile
 from kubesim.tables import read_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
+    from kubesim.stats.latencies import Latencies
 
 _DRAW = {"lines": draw_lines, "bars": draw_bars, "breakdown": draw_breakdown}
 
@@ -82,6 +85,7 @@ def sweep_figures(
     """
     runs = read_parquet(directory / "runs.parquet")
     breakdown = read_parquet(directory / "breakdown.parquet")
+    latencies = read_latencies(directory)
     for entry in manifest["experiment"]["figures"]:
         spec = FigureSpec.model_validate(entry)
         table = _rows(spec, breakdown if spec.kind == "breakdown" else runs, str(directory))
@@ -91,7 +95,8 @@ def sweep_figures(
             on_left_out(f"the figure {spec.name} is left out: no finished run has anything to show in it")
             continue
         shown = spec if has_titles else spec.model_copy(update={"title": ""})
-        yield DrawnFigure(spec.name, spec.title or spec.name, _DRAW[spec.kind](shown, table), spec, table)
+        figure = _DRAW[spec.kind](shown, _with_percentiles(spec, table, latencies))
+        yield DrawnFigure(spec.name, spec.title or spec.name, figure, spec, table)
 
 
 def _provenance(manifest: dict[str, Any]) -> dict[str, str]:
@@ -145,6 +150,19 @@ def _rows(spec: FigureSpec, table: pd.DataFrame, place: str) -> pd.DataFrame:
     if spec.kind == "breakdown":
         table = table[table["is_cpu"]]
     return table.dropna(subset=[name for name in (spec.x, spec.by, spec.panel, spec.y) if name])
+
+
+def _with_percentiles(spec: FigureSpec, table: pd.DataFrame, latencies: Mapping[int, Latencies]) -> pd.DataFrame:
+    """Percentiles of latencies as tables have them, one at each place of a figure; shares stay as they are."""
+    columns = [name for name in dict.fromkeys([spec.y, *(spec.band or ())]) if is_latency_percentile(name)]
+    if not columns or not latencies or spec.relative_to is not None:
+        return table
+    keys = list(dict.fromkeys(name for name in (spec.x, spec.by, spec.panel) if name))
+    shown = table.copy()
+    for _, rows in table.groupby(keys, sort=False):
+        for name in columns:
+            shown.loc[rows.index, name] = interval_of_rows(name, rows, latencies).estimate
+    return shown
 
 
 def _has_rows(spec: FigureSpec, runs: pd.DataFrame) -> bool:

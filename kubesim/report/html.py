@@ -32,15 +32,17 @@ from kubesim.report.run_figures import run_figures
 from kubesim.report.settings_tables import fixed_tables, varied_tables
 from kubesim.report.time_tables import time_by_levels, time_of_run
 from kubesim.scenario.spec import Scenario
+from kubesim.stats.latency_table import read_latencies
 from kubesim.tables import read_parquet
 from kubesim.units import counted, format_measure, measure_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from kubesim.report.data import StoredRun
     from kubesim.report.drawn import DrawnFigure
+    from kubesim.stats.latencies import Latencies
 
 FILE_NAME = "report.html"
 """What a page is called in the directory that it is about."""
@@ -120,9 +122,11 @@ def _sweep_page(
             )
         varying = [name for name in _factors(manifest) if runs[name].nunique(dropna=False) > 1]
         time = time_by_levels(breakdown, varying)
+        latencies = read_latencies(directory)
+        drawn = sweep_figures(directory, raw, left_out.append, has_titles=False)
         parts = {
-            "figures": tuple(_figures(sweep_figures(directory, raw, left_out.append, has_titles=False), directory)),
-            "tables": tuple(_tables(manifest, runs, varying, directory, left_out)),
+            "figures": tuple(_figures(drawn, directory, latencies)),
+            "tables": tuple(_tables(manifest, runs, latencies, varying, directory, left_out)),
             "evidence": tuple(evidence),
             "evidence_notes": (*unread, *missing),
             "time": () if time is None else (time,),
@@ -168,7 +172,7 @@ def _run_page(directory: Path, raw: dict[str, Any], expectations: Sequence[Check
         question="" if scenario is None else scenario.description.strip(),
         alarms=tuple(f"{counted(count, 'connection')} got nowhere: {why}" for why, count in manifest.refusals.items()),
         expectations=None if expectations is None else tuple(expectations),
-        figures=tuple(_figures(run_figures(directory, raw, has_titles=False), directory)),
+        figures=tuple(_figures(run_figures(directory, raw, has_titles=False), directory, {})),
         tables=(DataTable("Measures", columns, rows),),
         held_fixed=tuple(fixed_tables(list(scenarios.values()))),
         evidence=tuple(evidence),
@@ -237,7 +241,7 @@ def _refusals(stored: Iterable[StoredRun]) -> list[str]:
     return [f"In {counted(count, 'run')}, connections got nowhere: {why}" for why, count in reasons.items()]
 
 
-def _figures(drawn: Iterable[DrawnFigure], directory: Path) -> Iterator[PageFigure]:
+def _figures(drawn: Iterable[DrawnFigure], directory: Path, latencies: Mapping[int, Latencies]) -> Iterator[PageFigure]:
     """Figures with their numbers."""
     for place, one in enumerate(drawn, 1):
         numbers = None
@@ -245,18 +249,23 @@ def _figures(drawn: Iterable[DrawnFigure], directory: Path) -> Iterator[PageFigu
             table = one.table
             if one.spec.kind == "breakdown":
                 table = table.assign(group=table["operation"].map(group_of))
-            numbers = numbers_of(one.spec, table, directory)
+            numbers = numbers_of(one.spec, table, directory, latencies)
         yield PageFigure(one.name, one.title, inline_svg(one.figure, f"f{place}", one.title), numbers)
 
 
 def _tables(
-    manifest: SweepManifest, runs: pd.DataFrame, varying: list[str], directory: Path, left_out: list[str]
+    manifest: SweepManifest,
+    runs: pd.DataFrame,
+    latencies: Mapping[int, Latencies],
+    varying: list[str],
+    directory: Path,
+    left_out: list[str],
 ) -> Iterator[DataTable]:
     """The tables that an experiment asks for, else latency and throughput by the factors that vary."""
     rows = varying or list(_factors(manifest)) or ["replication"]
     usual = [TableSpec(value=measure, rows=rows) for measure in ("latency_p50_ns", "throughput_per_s")]
     for spec in manifest.experiment.tables or usual:
-        table = level_table(spec, runs, directory)
+        table = level_table(spec, runs, directory, latencies)
         if table is not None:
             yield table
         else:

@@ -14,6 +14,7 @@ from kubesim.scenario.showing import result_html, titled
 from kubesim.scenario.steadiness import notices_of_steadiness
 from kubesim.scenario.table_use import conntrack_use, measures, snat_use
 from kubesim.scenario.visits import PricedHop, Role
+from kubesim.stats.latencies import Latencies, latencies_of
 from kubesim.stats.measures import NO_LATENCY, Window, busy_ns, latency_summary, measurement_window
 from kubesim.stats.offered_load import OfferedLoad, offered_load
 from kubesim.units import BITS_PER_BYTE, NS_PER_S, counted
@@ -131,7 +132,7 @@ class Result:
         frame, window = self.transactions, self.window
         measured = frame[frame["is_measured"]]
         complete = measured[measured["is_complete"]]
-        latency = NO_LATENCY if self.load.unstable else latency_summary(complete["latency_ns"].to_numpy())
+        latency = NO_LATENCY if self.load.unstable else latency_summary(self._measured_latency_ns)
         seconds = window.length_ns / NS_PER_S
         ended = len(complete)
         busiest = self.utilisation[self.utilisation["kind"].str.endswith("core")]
@@ -158,6 +159,16 @@ class Result:
             **self._table_measures,
             **({} if self.update is None else asdict(self.update)),
         }
+
+    @cached_property
+    def latencies(self) -> Latencies | None:
+        """A small picture of the latencies behind the warm-up; None where the summary has none either."""
+        return None if self.load.unstable else latencies_of(self._measured_latency_ns)
+
+    @cached_property
+    def _measured_latency_ns(self) -> npt.NDArray[np.int64]:
+        frame = self.transactions
+        return frame.loc[frame["is_measured"] & frame["is_complete"], "latency_ns"].to_numpy()
 
     @cached_property
     def drops(self) -> pd.DataFrame:

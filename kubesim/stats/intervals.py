@@ -5,10 +5,31 @@ of one distribution, and Student's t gives the interval of its mean (Law, Simula
 § 9.4.1). That mean is what is asked for, but for percentiles near the end: a replication's own 99th percentile is too
 low on average unless the replication is very long, and an interval around it misses the true one ever more surely with
 more replications. Those are taken from all replications together, and how far replications are apart is asked of the
-share that lies below (:func:`percentile_interval`).
+share that lies below (:func:`percentile_interval`). :mod:`kubesim.stats.replications` decides which of both it is.
 
 Levels that are compared meet the same random numbers, so that differences and ratios are taken within each replication
-first (§ 10.2.1, § 11.2): what is common to both sides drops out.
+first (§ 10.2.1, § 11.2): what is common to both sides drops out. The bias of percentiles near the end does not, so
+their ratios, differences and slopes are no better off than they are. How often 95 % intervals held the true 99th
+percentile on M/M/1, the true ratio and difference of it to that with service 0.7 times as long, which met the same
+random numbers, and its slope over four lengths of service, not evenly apart; 10 replications each, 200 packets of
+warm-up:
+
+=====  ============  ===========  =========  =====  ==========  =====  ===============
+load   transactions  repetitions  Student's  ratio  difference  slope  of all together
+=====  ============  ===========  =========  =====  ==========  =====  ===============
+0.3             200         2000       75 %   85 %        77 %   76 %             94 %
+0.3             400         2000       86 %   90 %        86 %   86 %             95 %
+0.3            1000         1000       92 %   94 %        91 %   91 %             94 %
+0.3            4000          500       94 %   95 %        93 %   93 %             94 %
+0.6             200         2000       41 %   47 %        32 %   33 %             91 %
+0.6             400         2000       66 %   60 %        58 %   59 %             92 %
+0.6            1000         1000       85 %   80 %        81 %   82 %             94 %
+0.6            4000          500       93 %   94 %        93 %   94 %             95 %
+=====  ============  ===========  =========  =====  ==========  =====  ===============
+
+Of 90th percentiles all of these held it in 89 % or more, of those with 400 transactions and more in 92 % or more. The
+intervals of all together reached beyond all that was seen in 82 % of the repetitions with a load of 0.6 and 200
+transactions, in 59 % with 400, in 17 % with 1000: then they say little, but say so.
 """
 
 from __future__ import annotations
@@ -48,6 +69,12 @@ class Interval:
     low: float
     high: float
     replications: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an end lies beyond all that was seen in several replications."""
+        is_known = self.replications > 1 and math.isfinite(self.estimate)
+        return is_known and (math.isinf(self.low) or math.isinf(self.high))
 
     @property
     def half_width(self) -> float:

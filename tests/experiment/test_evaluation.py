@@ -231,6 +231,15 @@ def test_verdicts_follow_the_interval(middle: float, half: float, low: float, wi
         assert interval.low < low <= interval.high or interval.low <= low + width < interval.high
 
 
+@pytest.mark.parametrize("has_ends", [True, False])
+def test_an_open_end_is_within_what_has_no_limit_there(has_ends: bool) -> None:
+    interval = Interval(3.0, 2.0, math.inf, 3)
+    assert judge(interval, Bounds(1, math.inf, has_ends)) is Verdict.HOLDS
+    assert judge(interval, Bounds(-math.inf, 9, has_ends)) is Verdict.CANNOT_TELL
+    assert judge(interval, Bounds(-math.inf, 1, has_ends)) is Verdict.FAILS
+    assert judge(Interval(3.0, -math.inf, math.inf, 1), Bounds(1, math.inf, has_ends)) is Verdict.CANNOT_TELL
+
+
 def verdicts_of_noise(true_ratio: float, limit: float, *, trials: int, replications: int = 5) -> list[Verdict]:
     """Verdicts on ``ratio > limit`` in simulated sweeps whose noise is a tenth of the measure and half shared."""
     found = []

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from kubesim.errors import InputError
 from kubesim.experiment import load_experiment, sweep
 from kubesim.experiment.precision import Precision, replications_wanted, worst
-from kubesim.stats.intervals import Interval, mean_interval
+from kubesim.stats.intervals import Interval, mean_interval, percentile_interval
+from kubesim.stats.latencies import latencies_of
+from kubesim.stats.measures import latency_summary
 from tests.experiment.small import SMALL, contents, experiment_file
 
 
@@ -38,18 +41,28 @@ def test_the_worst_measure_counts_and_those_that_are_not_there_do_not() -> None:
     assert worst([{"a": math.nan}], ["a"]) is None
 
 
+def test_percentiles_are_as_precise_as_all_replications_together_make_them() -> None:
+    random = np.random.default_rng(2)
+    samples = [np.rint(random.exponential(1e6, 200)).astype(np.int64) for _ in range(5)]
+    summaries = [{"latency_p90_ns": latency_summary(sample)["p90"]} for sample in samples]
+    found = worst(summaries, ["latency_p90_ns"], [latencies_of(sample) for sample in samples])
+    assert found == ("latency_p90_ns", percentile_interval(samples, 90))
+
+
 def test_a_sweep_is_run_until_it_is_precise_and_says_where_it_is_not(tmp_path: Path) -> None:
     text = SMALL + "precision: {within: 4 %, of: [latency_p50_ns], replications_at_most: 6}\n"
     for workers in (1, 2):
         experiment, combinations = load_experiment(experiment_file(tmp_path, text))
         out = tmp_path / f"with-{workers}"
         outcome = sweep(experiment, combinations, out, workers)
-        runs = pd.read_parquet(out / "runs.parquet")
+        runs, estimates = (pd.read_parquet(out / f"{name}.parquet") for name in ("runs", "estimates"))
         counts = runs.groupby(["proxy", "cluster.services"], sort=False).size()
         assert 3 <= counts.min() <= counts.max() <= 6
         missed = 0
         for levels, group in runs.groupby(["proxy", "cluster.services"]):
-            width = mean_interval(group["latency_p50_ns"]).relative_half_width
+            asked = estimates[(estimates[["proxy", "cluster.services"]] == list(levels)).all(axis=1)]
+            (row,) = asked[asked["measure"] == "latency_p50_ns"].to_dict("records")
+            width = (row["high"] - row["low"]) / 2 / row["estimate"]
             missed += width > 0.04
             assert width <= 0.04 or len(group) == 6, levels
         assert len(outcome.shortfalls) == missed
