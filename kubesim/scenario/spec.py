@@ -68,7 +68,11 @@ class Hardware(BaseModel):
 
     cores: int = Field(default=8, ge=2, le=1024, description="cores of a node")
     softirq_cores: int = Field(
-        default=4, ge=1, le=512, description="cores that take the card's interrupts; the others run applications"
+        default=4,
+        ge=1,
+        le=512,
+        validate_default=True,  # fewer cores than that need another number
+        description="cores that take the card's interrupts; the others run applications",
     )
     rps_cores: int = Field(
         default=0,
