@@ -75,22 +75,29 @@ class Border:
             If an end of the range, or where the search begins, makes no sense.
         """
         self._try_ends()
-        holding, failing = self.sides()
+        holding, failing = self._sides()
         if holding is None or failing is None:
             self._close_in_from_one_side()
-            return self.sides()
+            return self._sides()
         undecided = self._halve(holding, failing)
         if undecided is not None:
             self._close_in(holding, undecided, Verdict.HOLDS)
             self._close_in(failing, undecided, Verdict.FAILS)
-        return self.sides()
+        return self._sides()
 
-    def sides(self) -> tuple[float | None, float | None]:
-        """The two tried levels of different verdicts that are nearest to each other."""
+    def _sides(self) -> tuple[float | None, float | None]:
+        """The two tried levels of different verdicts that are nearest to each other.
+
+        If there is one verdict only, the level next to where the data cannot tell, or else the highest.
+        """
         holds, fails = self._levels(Verdict.HOLDS), self._levels(Verdict.FAILS)
-        if not holds or not fails:
-            return (max(holds) if holds else None), (min(fails) if fails else None)
-        return min(((hold, fail) for hold in holds for fail in fails), key=lambda pair: abs(pair[0] - pair[1]))
+        if holds and fails:
+            return _nearest(holds, fails)
+        sure, unsure = holds or fails, self._levels(Verdict.CANNOT_TELL)
+        if not sure:
+            return None, None
+        last = _nearest(sure, unsure)[0] if unsure else max(sure)
+        return (last, None) if holds else (None, last)
 
     def _verdict(self, level: float) -> Verdict:
         if level not in self.known:
@@ -120,6 +127,8 @@ class Border:
         """Verdicts at levels that are doubled or halved, as far as there are such levels."""
         for _ in range(_DOUBLINGS):
             following = self._rounded(level * factor)
+            if self._where.is_whole and level == 0:
+                following = 1 if factor > 1 else 0
             if following == level:
                 return
             try:
@@ -144,8 +153,7 @@ class Border:
         for verdict in (Verdict.HOLDS, Verdict.FAILS):
             sure = self._levels(verdict)
             if sure and unsure:
-                pairs = ((one, other) for one in sure for other in unsure)
-                self._close_in(*min(pairs, key=lambda pair: abs(pair[0] - pair[1])), verdict)
+                self._close_in(*_nearest(sure, unsure), verdict)
 
     def _close_in(self, sure: float, undecided: float, verdict: Verdict) -> None:
         """Find the last level of a verdict on the way to where the data cannot tell."""
@@ -172,3 +180,8 @@ class Border:
 
     def _rounded(self, level: float) -> float:
         return round(level) if self._where.is_whole else float(f"{level:.6g}")
+
+
+def _nearest(some: list[float], others: list[float]) -> tuple[float, float]:
+    """One of each that are nearest to each other."""
+    return min(((one, other) for one in some for other in others), key=lambda pair: abs(pair[0] - pair[1]))
