@@ -14,10 +14,10 @@ from tests.cli.test_commands import Done, fail, kubesim
 
 SCENARIO = """\
 name: small
-cluster: {nodes: 2, services: 1, endpoints: 2, endpoint_nodes: [node-2]}
+cluster: {nodes: 2, services: 1, endpoints: 1, endpoint_nodes: [node-2]}
 cni: flannel-host-gw
 proxy: iptables
-traffic: {workload: tcp_crr, clients_on: [node-1], transactions: 4}
+traffic: {workload: tcp_crr, clients_on: [node-1], transactions: 4, to: {choice: last}}
 """
 BORDER = ("--until", "first_packet_rules < 60", "--within", "50 %", "--replications", 3, "--workers", 1)
 """Rules are counted, so that three replications tell."""
