@@ -12,10 +12,18 @@ from kubesim.errors import InputError
 from kubesim.files import write_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
-def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str], *, with_csv: bool = False) -> None:
+def write_table(
+    stem: Path,
+    frame: pd.DataFrame,
+    provenance: dict[str, str],
+    *,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+    with_csv: bool = False,
+) -> None:
     """Write ``STEM.parquet``, with its provenance in the schema's metadata.
 
     Parameters
@@ -27,6 +35,8 @@ def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str], *, 
         must be columns.
     provenance
         Names and texts, such as version and scenario.
+    columns
+        What is to be said of columns, such as unit and description, by the column's name: metadata of their fields.
     with_csv
         Write ``STEM.csv``, too.
 
@@ -36,6 +46,8 @@ def write_table(stem: Path, frame: pd.DataFrame, provenance: dict[str, str], *, 
         If a file cannot be written.
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
+    fields = [field.with_metadata((columns or {}).get(field.name)) for field in table.schema]
+    table = table.cast(pa.schema(fields, table.schema.metadata))
     added = {f"kubesim:{key}".encode(): value.encode() for key, value in provenance.items()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **added})
     write_file(stem.with_suffix(".parquet"), lambda aside: pq.write_table(table, aside, compression="zstd"))

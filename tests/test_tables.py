@@ -26,3 +26,13 @@ def test_the_same_table_is_the_same_bytes(tmp_path: Path) -> None:
         write_table(tmp_path / name, FRAME, {"version": "1"}, with_csv=True)
     for ending in ("parquet", "csv"):
         assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
+
+
+def test_columns_may_say_what_they_are(tmp_path: Path) -> None:
+    write_table(
+        tmp_path / "runs", FRAME, {"version": "1"}, columns={"latency_ns": {"unit": "ns"}, "other": {"unit": "s"}}
+    )
+    schema = pq.read_schema(tmp_path / "runs.parquet")
+    assert [field.metadata for field in schema] == [None, {b"unit": b"ns"}, None]
+    assert schema.metadata[b"kubesim:version"] == b"1"
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "runs.parquet"), FRAME)

@@ -252,12 +252,16 @@ def costs(scenario: ScenarioFile, settings: SetOption = None, as_json: JsonOptio
 
 @app.command()
 def schema(
-    of: Annotated[str, typer.Argument(metavar="[scenario|experiment]", help="which file's schema")] = "scenario",
+    of: Annotated[str, typer.Argument(metavar="[scenario|experiment|results]", help="schema of what")] = "scenario",
 ) -> None:
-    """Print the JSON Schema of scenario or experiment files, for editors that check and complete YAML."""
-    from kubesim.cli.inputs import json_schema  # noqa: PLC0415
+    """Print the JSON Schema of scenario or experiment files, for editors that check and complete YAML.
 
-    print_json(json_schema(of))
+    Of `results` it prints unit and description of each column of a sweep's tables; `<factor>` stands for the factors'
+    columns. The Parquet files have the same in the metadata of their fields.
+    """
+    from kubesim.cli.inputs import schema_of  # noqa: PLC0415
+
+    print_json(schema_of(of))
 
 
 def _version(wanted: bool) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError, did_you_mean
+from kubesim.experiment.columns import results_schema
 from kubesim.experiment.spec import Experiment
 from kubesim.files import parse_yaml
 from kubesim.scenario.fields import set_field
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from kubesim.files import YamlDocument
+
+RESULTS = "results"
+"""What the tables of a sweep are called where their schema is asked for."""
 
 
 def scenario_with(path: Path, settings: Sequence[str] | None) -> Scenario:
@@ -70,17 +74,19 @@ def _set(data: dict[str, Any], setting: str) -> str:
     return field
 
 
-def json_schema(of: str) -> dict[str, Any]:
-    """The JSON Schema of a kind of file.
+def schema_of(of: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of file, or what the columns of results are.
 
     Raises
     ------
     InputError
         If there is no such kind.
     """
+    if of == RESULTS:
+        return results_schema()
     models: dict[str, type[BaseModel]] = {"scenario": Scenario, "experiment": Experiment}
     if of not in models:
-        raise InputError(f"there is no schema of {of!r}: {did_you_mean(of, models)}")
+        raise InputError(f"there is no schema of {of!r}: {did_you_mean(of, [*models, RESULTS])}")
     found = models[of].model_json_schema(by_alias=True)
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return found

@@ -46,26 +46,23 @@ def search(
 
     The search is a bisection. At each level replications are run until the 95 % confidence interval of the measure
     lies on one side of what is expected; where it never does, the data cannot tell, and both ends of that stretch are
-    found.
-    Without `--from` and `--to` it begins at what the scenario says. Exit code 3: there is no border in the range, or
-    the data cannot tell where.
+    found. A latency that grows without end is above every limit.
+
+    Without `--from` and `--to` it begins at what the scenario says, and doubles and halves. Exit code 3: there is no
+    border in the range, or the data cannot tell where.
     """
     from kubesim.cli import show, show_search  # noqa: PLC0415 - heavy imports wait until a command needs them
     from kubesim.cli.inputs import document_with  # noqa: PLC0415
-    from kubesim.experiment.bisection import Range  # noqa: PLC0415
     from kubesim.experiment.places import Place  # noqa: PLC0415
     from kubesim.experiment.precision import parse_ratio  # noqa: PLC0415
-    from kubesim.experiment.search import beginning  # noqa: PLC0415
+    from kubesim.experiment.search import range_of  # noqa: PLC0415
     from kubesim.experiment.search import search as find  # noqa: PLC0415
 
     share = parse_ratio(within)
     if share is None:
         raise InputError(f"--within {within}: a share is needed, such as 1 %")
-    if low is not None and high is not None and low >= high:
-        raise InputError(f"--from {low:g} has to be less than --to {high:g}")
     document = document_with(scenario, settings)
-    begin, is_whole = beginning(document, scenario.parent, vary, low, high)
-    where = Range(begin, low, high, is_whole=is_whole, within=share)
+    where = range_of(document, scenario.parent, vary, low, high, share)
     with show_search.progress(vary) as tell:
         found = find(
             document.data, scenario.parent, vary, until, where,
@@ -76,17 +73,18 @@ def search(
     else:
         show_search.search(found)
     if found.holds_at is None or found.fails_at is None:
-        show.notice("there is no border in the range: give another --from or --to")
+        show.notices(show_search.what_may_help(found))
         raise typer.Exit(CANNOT_TELL)
 
 
 def _as_json(found: Found) -> dict[str, Any]:
     return {
         "field": found.field,
-        "expectation": found.expectation,
+        "expectation": str(found.expectation),
         "holds_at": found.holds_at,
         "fails_at": found.fails_at,
         "runs": found.runs,
+        "refused": list(found.refused),
         "tried": [_tried_as_json(one) for one in found.tried],
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from kubesim.errors import InputError, did_you_mean
+from kubesim.scenario.measures import MEASURES as _MEASURES
 from kubesim.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 SHORT_NAMES = {
@@ -20,38 +21,8 @@ SHORT_NAMES = {
 }
 """Measures by what people call them."""
 
-MEASURES = (
-    "transactions",
-    "warmup_transactions",
-    "lost_transactions",
-    "loss_ratio",
-    "duration_ns",
-    "throughput_per_s",
-    "goodput_bit_per_s",
-    "wire_bit_per_s",
-    *(f"latency_{name}_ns" for name in ("mean", "p50", "p90", "p99", "p999")),
-    *(
-        f"{packet}_packet_{what}"
-        for packet in ("first", "established", "reply")
-        for what in ("ns", "p50_ns", "p99_ns", "rules")
-    ),
-    "cpu_ns_per_transaction",
-    "cpu_s_per_gbit",
-    "busiest_core_utilisation",
-    "offered_load",
-    "dropped_packets",
-    "refused_flows",
-    "backlog_dropped_packets",
-    *(
-        f"{table}_{what}"
-        for table, places in (("conntrack", "entries"), ("snat", "ports"))
-        for what in ("dropped_packets", f"highest_{places}", "occupancy_ratio", "first_drop_ns")
-    ),
-    "update_rules",
-    "update_bytes",
-    "update_ns",
-)
-"""All that a run's summary may hold (:attr:`kubesim.scenario.Result.summary`); a test holds them together."""
+MEASURES = tuple(_MEASURES)
+"""All that a run's summary may hold."""
 
 _HIGHER_IS_BETTER = ("throughput_per_s", "goodput_bit_per_s", "wire_bit_per_s", "transactions")
 

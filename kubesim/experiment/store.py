@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kubesim.errors import InputError, OutputError
+from kubesim.experiment.columns import column_metadata
 from kubesim.experiment.frames import FinishedRun, frames_of
 from kubesim.experiment.record import Record, read_record, write_record
 from kubesim.experiment.spec import Experiment
@@ -135,7 +136,8 @@ class Store:
         provenance = {"experiment": experiment, "kubesim_version": metadata.version("kubesim")}
         if finished:
             for name, frame in frames_of(finished).items():
-                write_table(self.directory / name, frame, provenance, with_csv=self._with_csv)
+                columns = column_metadata(name, list(frame.columns))
+                write_table(self.directory / name, frame, provenance, columns=columns, with_csv=self._with_csv)
         self._write_manifest(finished, planned, shortfalls, is_complete=is_complete)
 
     def write_environment(self, environment: dict[str, Any]) -> None:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from kubesim.cluster import ClusterSpec
 from kubesim.cni import cni_class, cni_names
@@ -68,7 +78,10 @@ class Hardware(BaseModel):
 
     cores: int = Field(default=8, ge=2, le=1024, description="cores of a node")
     softirq_cores: int = Field(
-        default=4, ge=1, le=512, description="cores that take the card's interrupts; the others run applications"
+        default=4,
+        ge=1,
+        le=512,
+        description="cores that take the card's interrupts; the others run applications",
     )
     rps_cores: int = Field(
         default=0,
@@ -106,8 +119,15 @@ class Hardware(BaseModel):
     def _leaves_cores(cls, softirq_cores: int, info: Any) -> int:
         cores = info.data.get("cores")
         if cores is not None and softirq_cores >= cores:
-            raise ValueError(f"{softirq_cores} of {cores} cores for interrupts leave none for applications")
+            raise ValueError(_none_left(softirq_cores, cores))
         return softirq_cores
+
+    @model_validator(mode="after")
+    def _default_leaves_cores(self) -> Self:
+        """Refuse few cores that nobody has divided; a number that is given is looked at by itself."""
+        if self.softirq_cores >= self.cores:
+            raise ValueError(_none_left(self.softirq_cores, self.cores))
+        return self
 
     @field_validator("rps_cores")
     @classmethod
@@ -117,6 +137,10 @@ class Hardware(BaseModel):
             taken = f"{rps_cores} for RPS and {softirq_cores} for interrupts"
             raise ValueError(f"{taken} of {cores} cores leave none for applications")
         return rps_cores
+
+
+def _none_left(softirq_cores: int, cores: int) -> str:
+    return f"{softirq_cores} of {cores} cores for interrupts leave none for applications"
 
 
 def _kind_of_warm_up(value: object) -> str:

@@ -240,6 +240,14 @@ def test_costs(scenario: Path) -> None:
     assert all(number["source"] for number in found["numbers"])
 
 
+def test_the_schema_of_results_says_what_columns_are(scenario: Path) -> None:
+    found = json.loads(succeed("schema", "results"))
+    assert list(found) == ["runs", "estimates", "breakdown"]
+    assert found["runs"]["latency_p99_ns"]["unit"] == "ns"
+    summary = json.loads(succeed("run", scenario, "--json"))["summary"]
+    assert set(summary) <= set(found["runs"])
+
+
 def test_schemas_accept_what_the_program_accepts(repository: Path) -> None:
     schema = json.loads(succeed("schema"))
     validator = Draft202012Validator(schema)

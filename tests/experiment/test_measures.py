@@ -13,6 +13,7 @@ def test_measures_are_those_of_a_summary() -> None:
             "cluster": {"nodes": 2, "services": 2},
             "cni": "flannel-host-gw",
             "proxy": "iptables",
+            "hardware": {"rps_cores": 1},
             "conntrack": {},
             "hardware": {"rps_cores": 2},
             "update": {"change": "service-added"},

@@ -17,6 +17,7 @@ from kubesim.errors import InputError
 from kubesim.proxy import proxy_names
 from kubesim.scenario import Scenario, load_scenario
 from kubesim.scenario.provenance import provenance
+from kubesim.scenario.spec import Hardware
 from kubesim.workload import workload_class, workload_names
 
 GOOD = """\
@@ -225,3 +226,9 @@ def test_where_files_lie_leaves_no_trace_in_results(online_boutique: Path, tmp_p
     assert "shop.yaml (sha256 " in texts[0]["scenario"]
     assert str(tmp_path) not in texts[0]["scenario"]
     assert texts[0]["cost_set"].startswith("mine.yaml (sha256 ")
+
+
+def test_as_many_cores_as_take_interrupts_leave_none() -> None:
+    with pytest.raises(ValueError, match="4 of 4 cores for interrupts leave none for applications"):
+        Hardware(cores=4)
+    assert Hardware(cores=4, softirq_cores=2).cores == 4
