@@ -15,7 +15,6 @@ def test_measures_are_those_of_a_summary() -> None:
             "proxy": "iptables",
             "hardware": {"rps_cores": 1},
             "conntrack": {},
-            "hardware": {"rps_cores": 2},
             "update": {"change": "service-added"},
             "traffic": {"workload": "tcp_crr", "transactions": 5},
         }
