@@ -41,15 +41,27 @@ def commands() -> Iterator[str]:
         yield from (line for line in block.splitlines() if line.startswith("kubesim "))
 
 
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the README's sweep writes, run once for all commands that look at it."""
+    directory = tmp_path_factory.mktemp("swept")
+    (command,) = (one for one in commands() if one.startswith("kubesim sweep "))
+    experiment = ROOT / shlex.split(command)[2]
+    outcome = CliRunner().invoke(app, ["sweep", str(experiment), "--out", str(directory / experiment.stem)])
+    assert outcome.exception is None, outcome.output
+    return directory
+
+
 @pytest.mark.parametrize("command", list(commands()))
-def test_commands_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
     command, _, _file = command.partition(" > ")
     words = shlex.split(command)[1:]
-    if words[0] == "plot":
-        made = next(one for one in commands() if f"--out {words[1]}" in one)
-        assert CliRunner().invoke(app, shlex.split(made)[1:]).exit_code == 0
+    if words[0] in ("sweep", "check", "report"):
+        shutil.copytree(request.getfixturevalue("swept"), tmp_path / "results")
     if "--rules" in words:
         dump = words[words.index("--rules") + 1]
         made = next(one for one in commands() if one.endswith(f" > {dump}"))

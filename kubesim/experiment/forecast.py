@@ -107,7 +107,7 @@ def _tried(combinations: Sequence[Combination], numbers: list[int]) -> dict[int,
     for number in sorted(spread):
         if found and time.monotonic() - began > _SAMPLE_SECONDS:
             break
-        done = run_one((number, 0), combinations[number].first.model_dump_json(by_alias=True))
+        done = run_one((number, 0), combinations[number].scenario_json(0))
         if done.error is not None:
             raise KubesimError(f"the run of {levels_text(combinations[number].levels)}: {done.error}")
         found[number] = done.seconds

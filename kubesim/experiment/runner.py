@@ -196,7 +196,7 @@ class _Sweep:
 
     def _run_missing(self) -> None:
         work = [
-            Work(key, self._combinations[key[0]].scenario(key[1]).model_dump_json(by_alias=True))
+            Work(key, self._combinations[key[0]].scenario_json(key[1]))
             for key in sorted(self._planned)
             if key not in self._finished
         ]

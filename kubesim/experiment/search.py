@@ -215,7 +215,7 @@ class _Trials:
 
     def _run(self, combinations: list[Combination], count: int, records: dict[tuple[int, int], Record]) -> None:
         work = [
-            Work((one.number, replication), one.scenario(replication).model_dump_json(by_alias=True))
+            Work((one.number, replication), one.scenario_json(replication))
             for one in combinations
             for replication in range(count)
             if (one.number, replication) not in records

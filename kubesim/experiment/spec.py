@@ -89,6 +89,10 @@ class Combination:
         """What one of its replications runs."""
         return self.first.model_copy(update={REPLICATION: replication})
 
+    def scenario_json(self, replication: int) -> str:
+        """The same as JSON, without what nobody has given: it does not count as given where it is read, either."""
+        return self.scenario(replication).model_dump_json(by_alias=True, exclude_unset=True)
+
 
 def levels_text(levels: dict[str, Level]) -> str:
     """Levels of factors for people."""

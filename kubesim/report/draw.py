@@ -127,8 +127,6 @@ def draw_table(spec: FigureSpec, table: pd.DataFrame, place: str) -> Figure:
         raise InputError(f"{place}: no row has anything to show")
     if spec.kind == "lines" and not pd.api.types.is_numeric_dtype(rows[spec.x]):
         raise InputError(f"{place}: {spec.x} holds no numbers to draw lines along: kind: bars can show them")
-    if not pd.api.types.is_numeric_dtype(rows[spec.y]):
-        raise InputError(f"{place}: {spec.y} holds no numbers to draw")
     return _DRAW[spec.kind](spec, rows)
 
 

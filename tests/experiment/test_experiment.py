@@ -16,6 +16,8 @@ import pytest
 from kubesim.errors import InputError, KubesimError, OutputError
 from kubesim.experiment import Progress, load_experiment, places, sweep
 from kubesim.report import draw_directory
+from tests.experiment import small
+from tests.experiment.small import contents
 
 SMALL = """\
 name: small
@@ -39,18 +41,7 @@ tables:
 
 def experiment_file(tmp_path: Path, text: str = SMALL) -> Path:
     """The experiment in a file."""
-    file = tmp_path / "experiment.yaml"
-    file.write_text(text)
-    return file
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    """Every file of a directory but the one that tells of machine and times."""
-    return {
-        str(file.relative_to(directory)): file.read_bytes()
-        for file in sorted(directory.rglob("*"))
-        if file.is_file() and file.name != "environment.json"
-    }
+    return small.experiment_file(tmp_path, text)
 
 
 def test_levels_are_combined_each_once(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ def test_measures_are_those_of_a_summary() -> None:
             "cni": "flannel-host-gw",
             "proxy": "iptables",
             "conntrack": {},
+            "hardware": {"rps_cores": 2},
             "update": {"change": "service-added"},
             "traffic": {"workload": "tcp_crr", "transactions": 5},
         }

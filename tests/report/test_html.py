@@ -331,12 +331,14 @@ def test_results_whose_scenarios_or_costs_are_not_at_hand(copied: Path) -> None:
         ("manifest.json", '{"kind": "sweep"}', "manifest.json: kubesim_version"),
         ("manifest.json", '{"kind": "validation"}', "holds a validation"),
         ("runs.parquet", "PAR1 not really", "is damaged"),
-        ("runs/00.json", "{", "line 1"),
-        ("runs/00.json", "[]", "00.json: a mapping is needed"),
-        ("runs/00.json", '{"number": 0}', "00.json: provenance"),
+        ("runs/FIRST.json", "{", "line 1"),
+        ("runs/FIRST.json", "[]", "FIRST.json: a mapping is needed"),
+        ("runs/FIRST.json", '{"id": "x"}', "FIRST.json: provenance"),
     ],
 )
 def test_damaged_results_are_one_line(copied: Path, name: str, content: str, message: str) -> None:
+    first = pd.read_parquet(copied / "runs.parquet")["run_id"][0]
+    name, message = name.replace("FIRST", first), message.replace("FIRST", first)
     assert (copied / name).exists()
     (copied / name).write_text(content)
     with pytest.raises(InputError, match=re.escape(message)) as caught:

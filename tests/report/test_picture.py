@@ -58,7 +58,7 @@ def test_where_and_relative_to_choose_as_in_an_experiment() -> None:
         ("servces", "first_packet_ns", {}, "wants 'servces', which was not measured: did you mean 'services'?"),
         ("services", "first_packet", {}, "did you mean 'first_packet_ns'?"),
         ("proxy", "first_packet_ns", {}, "proxy holds no numbers to draw lines along: kind: bars can show them"),
-        ("services", "proxy", {}, "proxy holds no numbers to draw"),
+        ("services", "proxy", {}, "'proxy' holds what is no number"),
         ("services", "first_packet_ns", {"kind": "pie"}, "kind: there is no 'pie': known: bars, breakdown, lines"),
         ("services", "first_packet_ns", {"kind": "breakdown"}, "not a breakdown"),
         ("services", "first_packet_ns", {"colour": "red"}, "colour: unknown field"),
