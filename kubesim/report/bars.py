@@ -91,6 +91,7 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     runs
         Rows to show, those of other levels already left out.
     """
+    runs = style.means_of(runs, (spec.x, spec.by, spec.panel), [spec.y])
     levels = list(dict.fromkeys(runs[spec.x]))
     series = style.series_of(runs, spec.by)
     panels = style.panels_of(runs, spec.panel)
@@ -107,7 +108,7 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     for (_, rows), ax in zip(panels, axes, strict=True):
         for number, level in enumerate(series):
             chosen = style.rows_of(rows, spec.by, level)
-            heights = chosen.groupby(spec.x)[spec.y].mean().reindex(levels).to_numpy() / unit.factor
+            heights = chosen.set_index(spec.x)[spec.y].reindex(levels).to_numpy() / unit.factor
             places = np.arange(len(levels)) + (number - (len(series) - 1) / 2) * width
             _draw(
                 ax,

@@ -145,6 +145,8 @@ def _rows(spec: FigureSpec, table: pd.DataFrame, place: str) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise InputError(f"{place}: figure {spec.name}: {column!r} holds what is no number")
     table = _with_levels(spec, table)
+    if spec.y:
+        table = _measured(spec, table)
     if spec.relative_to is not None:
         table = _relative(spec, table)
     if spec.kind == "breakdown":
@@ -176,6 +178,13 @@ def _with_levels(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
     for factor, level in spec.where.items():
         table = table[table[factor] == level]
     return table
+
+
+def _measured(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of places where each run has a number: the mean of a choice of them is not that of all."""
+    keys = list(dict.fromkeys(name for name in (spec.x, spec.by, spec.panel) if name))
+    table = table.dropna(subset=keys)
+    return table[table[spec.y].notna().groupby([table[name] for name in keys]).transform("all").astype(bool)]
 
 
 def _relative(spec: FigureSpec, table: pd.DataFrame) -> pd.DataFrame:

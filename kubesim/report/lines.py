@@ -42,6 +42,7 @@ def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     runs
         Rows to show, those of other levels already left out.
     """
+    runs = style.means_of(runs, (spec.x, spec.by, spec.panel), [spec.y, *(spec.band or ())])
     panels = style.panels_of(runs, spec.panel)
     lines = style.series_of(runs, spec.by)
     longest = max(len(str(level)) for level in lines)
@@ -63,9 +64,7 @@ def _line(
     ax: Axes, spec: FigureSpec, rows: pd.DataFrame, level: Any, number: int, unit: Unit
 ) -> tuple[float, float, str, str] | None:
     """Draw one line; the place of its end, its label and its colour."""
-    chosen = style.rows_of(rows, spec.by, level)
-    columns = list(dict.fromkeys([spec.y, *(spec.band or ())]))
-    means = chosen.groupby(spec.x, sort=True)[columns].mean()
+    means = style.rows_of(rows, spec.by, level).set_index(spec.x).sort_index()
     means = means[means[spec.y].notna()]
     if means.empty:
         return None
@@ -102,7 +101,14 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
             fontsize=10,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),  # from the name's near end: its middle lies behind the name
+            },
         )
 
 

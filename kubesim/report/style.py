@@ -85,6 +85,12 @@ def panels_of(table: pd.DataFrame, factor: str | None) -> list[tuple[str, pd.Dat
     return [(level_text(level), table[table[factor] == level]) for level in dict.fromkeys(table[factor])]
 
 
+def means_of(table: pd.DataFrame, factors: Sequence[str | None], columns: Sequence[str]) -> pd.DataFrame:
+    """The mean over all runs at each place of a figure, in their order; names may be there twice."""
+    keys = list(dict.fromkeys(name for name in factors if name))
+    return table.groupby(keys, sort=False, as_index=False)[list(dict.fromkeys(columns))].mean()
+
+
 def series_of(table: pd.DataFrame, factor: str | None) -> list[Any]:
     """The levels of the factor that has a line or bar for each; a nameless one if there is no such factor."""
     return [""] if factor is None else list(dict.fromkeys(table[factor]))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -20,6 +22,7 @@ from kubesim.experiment import load_experiment, sweep
 from kubesim.figure import FigureSpec, level_label, level_text
 from kubesim.report import draw_directory, style
 from kubesim.report.bars import draw_bars
+from kubesim.report.draw import draw_table
 from kubesim.report.groups import GROUPS, group_of
 from kubesim.report.lines import draw_lines
 from kubesim.scenario import save_result
@@ -75,6 +78,23 @@ def test_the_highest_marker_is_below_the_top_on_all_panels() -> None:
     rows = pd.DataFrame({"n": [1, 2] * 2, "p": ["a"] * 2 + ["b"] * 2, "t_ns": [10.0, 20.0, 30.0, 40.0]})
     for ax in draw_lines(FigureSpec(name="f", x="n", y="t_ns", panel="p"), rows).axes:
         assert ax.get_ylim() == pytest.approx((0, 42.4))
+
+
+def test_axes_end_above_means_not_above_single_runs() -> None:
+    rows = pd.DataFrame({"n": [1, 2] * 2, "replication": [0, 0, 1, 1], "t_ns": [10.0, 20.0, 10.0, 60.0]})
+    (lines,) = draw_lines(FigureSpec(name="f", x="n", y="t_ns"), rows).axes
+    assert lines.get_ylim() == pytest.approx((0, 42.4))
+    (bars,) = draw_bars(FigureSpec(name="f", kind="bars", x="n", y="t_ns"), rows).axes
+    assert bars.get_ylim() == pytest.approx((0, 44))
+
+
+def test_a_place_where_a_run_has_no_number_is_not_drawn() -> None:
+    rows = pd.DataFrame(
+        {"n": [1, 2, 3] * 2, "replication": [0] * 3 + [1] * 3, "t_ns": [10.0, 20.0, math.nan, 20.0, math.nan, math.nan]}
+    )
+    (ax,) = draw_table(FigureSpec(name="f", x="n", y="t_ns"), rows, "a table").axes
+    (line,) = ax.lines
+    assert line.get_xydata() == pytest.approx(np.array([[1, 15]]))
 
 
 def test_large_numbers_along_an_axis_are_short() -> None:
