@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import replace
 from enum import StrEnum
@@ -204,6 +205,12 @@ def load_cost_set(name: str) -> CostSet:
     InputError
         If there is no such set, or the file is not one.
     """
+    return _load(name, Path(), seen=()) if is_file_name(name) else _packaged(name)
+
+
+@functools.cache
+def _packaged(name: str) -> CostSet:
+    """A set that comes with kubesim, read once: a sweep asks for it again and again, and nobody changes it."""
     return _load(name, Path(), seen=())
 
 
