@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kubesim.experiment.expectations import Quantity
-    from kubesim.experiment.selection import Combination
+    from kubesim.experiment.selection import Compared
     from kubesim.experiment.spec import Experiment
     from kubesim.stats.latencies import Latencies
 
@@ -138,7 +138,7 @@ def _notes(quantity: Quantity, results: Results) -> tuple[str, ...]:
     return (WITHOUT_LATENCIES,) if is_of_all and not results.latencies else ()
 
 
-def _finding(expectation: Expectation, combination: Combination, results: Results) -> Finding:
+def _finding(expectation: Expectation, combination: Compared, results: Results) -> Finding:
     """One combination, judged."""
     quantity, replications = expectation.quantity, combination.replications
     values = results.frame[quantity.measure].to_numpy(float)

@@ -86,7 +86,7 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class Combination:
+class Compared:
     """Runs that are looked at together.
 
     Parameters
@@ -121,7 +121,7 @@ class Selection:
         How many have one side only.
     """
 
-    combinations: tuple[Combination, ...]
+    combinations: tuple[Compared, ...]
     left_out: int
 
 
@@ -138,7 +138,7 @@ def select(quantity: Quantity, runs: Runs) -> Selection:
     made = [_combination(levels, sides, named.sides, is_slope=quantity.kind is Kind.SLOPE) for levels, sides in groups]
     found = [one for one in made if one is not None]
     varying = [name for name in runs.known if len({one.levels.get(name) for one in found}) > 1]
-    shown = tuple(Combination({name: one.levels[name] for name in varying}, one.sides, one.along) for one in found)
+    shown = tuple(Compared({name: one.levels[name] for name in varying}, one.sides, one.along) for one in found)
     return Selection(shown, len(made) - len(found))
 
 
@@ -280,14 +280,14 @@ def _groups(
 
 def _combination(
     levels: dict[str, str], found: dict[str, dict[int, int]], wanted: tuple[str, ...], *, is_slope: bool
-) -> Combination | None:
+) -> Compared | None:
     """The sides of one combination, None if one of them is not there."""
     if is_slope:
         keys = sorted((level for level in found if level != NO_LEVEL), key=float)
         along = tuple(map(float, keys))
-        return Combination(levels, tuple(found[key] for key in keys), along) if len(set(along)) > 1 else None
+        return Compared(levels, tuple(found[key] for key in keys), along) if len(set(along)) > 1 else None
     sides = tuple(found[level] for level in wanted or ("",) if level in found)
-    return Combination(levels, sides) if len(sides) == len(wanted or ("",)) else None
+    return Compared(levels, sides) if len(sides) == len(wanted or ("",)) else None
 
 
 def _also_differing(runs: Runs, rows: Sequence[int], named: _Named) -> str:
