@@ -29,12 +29,19 @@ COLUMNS: dict[str, dict[str, Column]] = {
     "estimates": {
         FACTOR: _FACTOR,
         "measure": Column("", "name of a measure, as in runs"),
-        "estimate": Column("that of the measure", "mean of the measure over replications"),
+        "estimate": Column(
+            "that of the measure", "mean over replications; percentiles of latencies are of all of them together"
+        ),
         "low": Column("that of the measure", "lower end of its 95 % confidence interval"),
         "high": Column("that of the measure", "upper end of its 95 % confidence interval"),
         "replications": Column("replications", "how many it rests on"),
     },
     "breakdown": {"run": _RUN, FACTOR: _FACTOR, REPLICATION: _REPLICATION, **BREAKDOWN},
+    "latencies": {
+        "run": _RUN,
+        "rank": Column("transactions", "how many of the run's measured latencies are not longer"),
+        "latency_ns": Column("ns", "the latency at that rank"),
+    },
 }
 """Columns by table."""
 

@@ -63,17 +63,17 @@ def test_json_is_for_programs(scenario: Path) -> None:
 
 def test_no_border_is_exit_code_3(scenario: Path) -> None:
     within = ("--vary", "cluster.services", "--from", 2, "--to", 3, "--workers", 1)
-    done = kubesim("search", scenario, *within, "--until", "p99 < 1 s")
+    done = kubesim("search", scenario, *within, "--until", "mean < 1 s")
     assert done.returncode == 3
     assert "cluster.services from 2 to 3: it holds everywhere" in done.stdout
     assert done.stderr == "note: there is no border in the range: give another --from or --to\n"
-    done = kubesim("search", scenario, *within, "--until", "p99 < 1 ns")
+    done = kubesim("search", scenario, *within, "--until", "mean < 1 ns")
     assert "it fails everywhere" in done.stdout
     assert done.returncode == 3
 
 
 def test_what_stopped_it_is_said(scenario: Path) -> None:
-    done = kubesim("search", scenario, "--vary", "hardware.cores", "--from", 512, "--until", "p99 < 1 s", "--json",
+    done = kubesim("search", scenario, "--vary", "hardware.cores", "--from", 512, "--until", "mean < 1 s", "--json",
                    "--workers", 1)  # fmt: skip
     assert done.returncode == 3
     assert json.loads(done.stdout)["fails_at"] is None
