@@ -242,7 +242,7 @@ def test_costs(scenario: Path) -> None:
 
 def test_the_schema_of_results_says_what_columns_are(scenario: Path) -> None:
     found = json.loads(succeed("schema", "results"))
-    assert list(found) == ["runs", "estimates", "breakdown"]
+    assert list(found) == ["runs", "estimates", "breakdown", "latencies"]
     assert found["runs"]["latency_p99_ns"]["unit"] == "ns"
     summary = json.loads(succeed("run", scenario, "--json"))["summary"]
     assert set(summary) <= set(found["runs"])
