@@ -67,7 +67,7 @@ def is_better(measure: str, *, is_higher: bool) -> bool | None:
     """Whether it is good news that a measure is higher, or lower; None for those that are neither good nor bad."""
     if measure == "duration_ns":
         return None
-    return is_higher == (measure in _HIGHER_IS_BETTER)
+    return is_higher == (measure in _HIGHER_IS_BETTER or measure.endswith("_first_drop_ns"))
 
 
 def full_name(name: str, known: tuple[str, ...] | list[str] = MEASURES) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.errors import InputError, KubesimError
@@ -22,7 +23,6 @@ from kubesim.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from kubesim.experiment.record import Record
     from kubesim.experiment.shard import Shard
@@ -81,7 +81,7 @@ class SweepOutcome:
 def sweep(
     experiment: Experiment,
     combinations: Sequence[Combination],
-    directory: Path,
+    directory: Path | str,
     workers: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _progress: None,
     *,
@@ -121,7 +121,7 @@ def sweep(
     KubesimError
         If a run makes no sense, or results cannot be written; what was finished is kept.
     """
-    store = Store(directory, experiment, [one.levels for one in combinations], shard, with_csv=with_csv)
+    store = Store(Path(directory), experiment, [one.levels for one in combinations], shard, with_csv=with_csv)
     sweeping = _Sweep(experiment, combinations, store, Place(workers, dask), shard, on_progress)
     with store.opened(is_fresh=is_fresh):
         return sweeping.run()

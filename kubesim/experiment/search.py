@@ -295,6 +295,8 @@ class _Trials:
         """Whether more replications would not tell either; the half-width falls with the root of their number."""
         if math.isnan(interval.estimate):
             return True
+        if not math.isfinite(interval.half_width):
+            return False  # an end that is open closes with more replications
         margin = abs(self._expectation.bounds.margin(interval.estimate))
         share = interval.half_width / margin if margin else math.inf
         return (

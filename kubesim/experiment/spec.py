@@ -99,7 +99,7 @@ def levels_text(levels: dict[str, Level]) -> str:
     return ", ".join(f"{factor} = {level}" for factor, level in levels.items())
 
 
-def load_experiment(path: Path) -> tuple[Experiment, list[Combination]]:
+def load_experiment(path: Path | str) -> tuple[Experiment, list[Combination]]:
     """Read an experiment file and work out what it runs; paths in its scenario are relative to its directory.
 
     Parameters
@@ -112,6 +112,7 @@ def load_experiment(path: Path) -> tuple[Experiment, list[Combination]]:
     InputError
         If it cannot be read or makes no sense, or one of its combinations does not.
     """
+    path = Path(path)
     document = read_document(path, section="scenario")
     experiment = validate(Experiment, document)
     return experiment, _plan(experiment, document, path.parent)
