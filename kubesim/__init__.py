@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kubesim.cost import CostSet, load_cost_set
     from kubesim.errors import InputError, KubesimError, OutputError
-    from kubesim.experiment import Experiment, check, load_experiment, sweep
+    from kubesim.experiment import Experiment, check, load_experiment, plan_experiment, sweep
     from kubesim.jupyter import trace
     from kubesim.kernel.rule_dumps import read_dumps
     from kubesim.kernel.rule_trace import Flow, RuleTrace, trace_rules
@@ -56,6 +56,7 @@ _HOMES = {
     "load_scenario": "kubesim.scenario",
     "node_rules": "kubesim.scenario.node_rules",
     "read_dumps": "kubesim.kernel.rule_dumps",
+    "plan_experiment": "kubesim.experiment",
     "run": "kubesim.scenario",
     "save_result": "kubesim.scenario",
     "sweep": "kubesim.experiment",
@@ -84,6 +85,7 @@ __all__ = [
     "load_experiment",
     "load_scenario",
     "node_rules",
+    "plan_experiment",
     "read_dumps",
     "run",
     "save_result",

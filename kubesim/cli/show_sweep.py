@@ -158,7 +158,8 @@ def _filled(spec: TableSpec, title: str, across: list[Any], cells: dict[Any, str
     before: tuple[Any, ...] = ()
     for now in dict.fromkeys(levels[: len(spec.rows)] for levels in cells):
         shown = [
-            "" if before[: place + 1] == now[: place + 1] else level_text(level) for place, level in enumerate(now)
+            "" if before[: place + 1] == now[: place + 1] else "-" if pd.isna(level) else level_text(level)
+            for place, level in enumerate(now)
         ]
         row = [cells.get((*now, level), "-") for level in across] if across else [cells[now]]
         add(table, *shown, *row)

@@ -26,7 +26,7 @@ Its levels are dear, since each takes all replications that there may be, and it
 
 
 @dataclass(frozen=True)
-class Range:
+class Span:
     """Where to search.
 
     Parameters
@@ -59,7 +59,7 @@ class Border:
         The range.
     """
 
-    def __init__(self, verdict: Callable[[float], Verdict], where: Range) -> None:
+    def __init__(self, verdict: Callable[[float], Verdict], where: Span) -> None:
         self._ask = verdict
         self._where = where
         self.known: dict[float, Verdict] = {}

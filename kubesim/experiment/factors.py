@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from kubesim.errors import did_you_mean
 from kubesim.figure import Level, level_label
 
 _SIGNIFICANT_DIGITS = 6
+_MOST_COMBINATIONS = 100_000
 
 Chosen = dict[str, Any]
 """A level of each factor, as it is set in the scenario."""
@@ -77,7 +79,7 @@ class LatinHypercube(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    samples: int = Field(ge=1, le=1_000_000, description="how many combinations")
+    samples: int = Field(ge=1, le=_MOST_COMBINATIONS, description="how many combinations")
     seed: int = Field(default=1, ge=0, description="of what is drawn")
     factors: dict[str, Range | Levels] = Field(min_length=1, description="a range, or a list of levels, of each factor")
 
@@ -127,10 +129,58 @@ class Block(BaseModel):
         for one, other in itertools.combinations(parts, 2):
             if one & other:
                 raise ValueError(f"{min(one & other)} is there twice")
-        for name, dependent in self._conditions():
-            if name not in set().union(*parts):
+        for name, levels, dependent in self._conditions():
+            if name == dependent or name not in set().union(*parts):
                 raise ValueError(f"{dependent} depends on {name}, which is no factor beside it")
+            self._check_levels(name, levels, dependent)
+        self._in_order()
+        count = self._most()
+        if count > _MOST_COMBINATIONS:
+            raise ValueError(
+                f"{count:,} combinations are more than {_MOST_COMBINATIONS:,}: a latin hypercube needs fewer"
+            )
         return self
+
+    def _check_levels(self, name: str, wanted: Any, dependent: str) -> None:
+        """See that levels which others depend on are levels of the factor; those that a range gives are not known."""
+        known = self._levels_given(name)
+        if known is None or any(_is_level(one, wanted) for one in known):
+            return
+        for level in wanted if isinstance(wanted, list) else [wanted]:
+            if not any(_is_level(one, level) for one in known):
+                names = [str(level_label(one)) for one in known]
+                raise ValueError(f"{dependent}: {name} has no level {level!r}: {did_you_mean(str(level), names)}")
+
+    def _levels_given(self, name: str) -> list[Any] | None:
+        """The levels of a factor as they are given; None if they come from a range."""
+        space: Any = self.grid.get(name, self.zip_.get(name))
+        if space is None and self.latin_hypercube is not None:
+            space = self.latin_hypercube.factors.get(name)
+        if space is None:
+            return [one[name] for one in self.list_ if name in one]
+        if isinstance(space, ConditionalLevels):
+            return space.levels
+        return None if isinstance(space, Range) else list(space)
+
+    def _in_order(self) -> list[tuple[str, ConditionalLevels]]:
+        """Conditional factors, those first that others depend on."""
+        left = {name: levels for name, levels in self.grid.items() if isinstance(levels, ConditionalLevels)}
+        found: list[tuple[str, ConditionalLevels]] = []
+        while left:
+            free = [name for name, levels in left.items() if not levels.where.keys() & left.keys()]
+            if not free:
+                raise ValueError(f"{', '.join(left)} depend on each other")
+            found += [(name, left.pop(name)) for name in free]
+        return found
+
+    def _most(self) -> int:
+        """How many combinations there are at most, all levels of conditional factors counted."""
+        lengths = [
+            len(levels.levels if isinstance(levels, ConditionalLevels) else levels) for levels in self.grid.values()
+        ]
+        lengths += [len(levels) for levels in list(self.zip_.values())[:1]]
+        lengths += [len(self.list_)] if self.list_ else []
+        return math.prod(lengths) * (1 if self.latin_hypercube is None else self.latin_hypercube.samples)
 
     def _listed(self) -> list[str]:
         return list(dict.fromkeys(name for one in self.list_ for name in one))
@@ -138,15 +188,15 @@ class Block(BaseModel):
     def _sampled(self) -> list[str]:
         return [] if self.latin_hypercube is None else list(self.latin_hypercube.factors)
 
-    def _conditions(self) -> list[tuple[str, str]]:
-        """Factors that others depend on, each with what does."""
+    def _conditions(self) -> list[tuple[str, Any, str]]:
+        """Factors that others depend on, each with the levels that count and what depends on it."""
         found = [
-            (name, factor)
+            (name, wanted, factor)
             for factor, levels in self.grid.items()
             if isinstance(levels, ConditionalLevels)
-            for name in levels.where
+            for name, wanted in levels.where.items()
         ]
-        return found + [(name, "exclude") for one in self.exclude for name in one]
+        return found + [(name, wanted, "exclude") for one in self.exclude for name, wanted in one.items()]
 
     def factor_names(self) -> list[str]:
         """Its factors, in order."""
@@ -170,9 +220,8 @@ class Block(BaseModel):
             {name: level for part in combination for name, level in part.items()}
             for combination in itertools.product(*parts)
         ]
-        for name, levels in self.grid.items():
-            if isinstance(levels, ConditionalLevels):
-                found = [added for one in found for added in _with_conditional(one, name, levels)]
+        for name, levels in self._in_order():
+            found = [added for one in found for added in _with_conditional(one, name, levels)]
         return [one for one in found if not any(_has(one, excluded) for excluded in self.exclude)]
 
 
@@ -181,14 +230,22 @@ def _with_conditional(one: Chosen, name: str, levels: ConditionalLevels) -> list
 
 
 def _has(one: Chosen, wanted: dict[str, Any]) -> bool:
-    """Whether a combination has one of the wanted levels of each factor; plugins go by their names, too."""
-    for name, levels in wanted.items():
-        chosen = one.get(name)
-        forms = [chosen, chosen.get("name", chosen.get("workload"))] if isinstance(chosen, dict) else [chosen]
-        accepted = levels if isinstance(levels, list) else [levels]
-        if not any(form == level and type(form) is type(level) for form in forms for level in accepted):
-            return False
-    return True
+    """Whether a combination has one of the wanted levels of each factor."""
+    return all(
+        name in one and any(_is_level(one[name], level) for level in _alternatives(levels))
+        for name, levels in wanted.items()
+    )
+
+
+def _alternatives(levels: Any) -> list[Any]:
+    """What is accepted: each of a list, or all of it, where a level is a list itself."""
+    return [levels, *(levels if isinstance(levels, list) else [])]
+
+
+def _is_level(chosen: Any, level: Any) -> bool:
+    """Whether a level is the one that is meant: plugins go by their names, too; true is not 1, but 1.0 is."""
+    forms = [chosen, chosen.get("name", chosen.get("workload"))] if isinstance(chosen, dict) else [chosen]
+    return any(form == level and isinstance(form, bool) == isinstance(level, bool) for form in forms)
 
 
 def _blocks(value: Any) -> Any:

@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from kubesim.errors import did_you_mean
+from kubesim.experiment.measures import full_name
 from kubesim.stats.replications import replications_interval
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ class Precision(BaseModel):
     )
     replications_at_most: int = Field(default=100, ge=LEAST_REPLICATIONS, le=10_000, description="when to give up")
 
+    @field_validator("of")
+    @classmethod
+    def _are_measures(cls, of: list[str]) -> list[str]:
+        return [full_name(name) for name in of]
+
 
 def _bare(value: Any) -> Any:
     return {"within": value} if isinstance(value, int | float | str) and not isinstance(value, bool) else value
@@ -64,7 +69,7 @@ def _bare(value: Any) -> Any:
 WrittenPrecision = Annotated[Precision, BeforeValidator(_bare, json_schema_input_type=Precision | float | str)]
 
 
-def worst(
+def widest(
     summaries: Sequence[dict[str, float]], measures: Sequence[str], latencies: Sequence[Latencies | None] = ()
 ) -> tuple[str, Interval] | None:
     """The measure whose interval is the widest for its estimate, over the replications of one combination.
@@ -94,11 +99,3 @@ def replications_wanted(interval: Interval, precision: Precision) -> int:
         return count
     grown = count * min(share**2, _GROWTH) if np.isfinite(share) else count * _GROWTH
     return min(max(count + 1, math.ceil(grown)), precision.replications_at_most)
-
-
-def check_measures(names: list[str], summary: dict[str, float]) -> str | None:
-    """What is wrong with the measures a precision is about, None if nothing is."""
-    for name in names:
-        if name not in summary:
-            return f"{name!r} is not measured: {did_you_mean(name, summary)}"
-    return None

@@ -126,6 +126,10 @@ def read_results(directory: Path) -> Results:
     except (ValidationError, KeyError, TypeError, AttributeError, ValueError):
         raise InputError(f"{directory / MANIFEST} is damaged, or of another version of kubesim") from None
     path = directory / "runs.parquet"
+    if not is_complete and not path.exists():
+        raise InputError(
+            f"{directory} has no tables: its sweep was stopped before it wrote them; run it again, it goes on"
+        )
     frame = read_parquet(path)
     for name in (RUN, REPLICATION, *levels):
         if name not in frame.columns:

@@ -8,12 +8,12 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kubesim.errors import InputError, KubesimError
+from kubesim.errors import KubesimError
 from kubesim.experiment.environment import earlier_run_seconds, environment
 from kubesim.experiment.forecast import is_of
 from kubesim.experiment.frames import FinishedRun
 from kubesim.experiment.places import Place, Work
-from kubesim.experiment.precision import check_measures, replications_wanted, worst
+from kubesim.experiment.precision import replications_wanted, widest
 from kubesim.experiment.record import record_of
 from kubesim.experiment.selection import REPLICATION
 from kubesim.experiment.spec import levels_text
@@ -222,13 +222,9 @@ class _Sweep:
         if precision is None:
             return wanted
         measures = self._experiment.precise_measures()
-        known = {name: value for record in self._finished.values() for name, value in record.measures().items()}
-        problem = check_measures(precision.of, known) if known else None
-        if problem is not None:
-            raise InputError(f"{self._experiment.name}: precision.of: {problem}")
         grown = dict(wanted)
         for number, records in _by_combination(self._finished).items():
-            found = _worst(records, measures)
+            found = _widest(records, measures)
             if found is not None:
                 grown[number] = max(wanted[number], replications_wanted(found[1], precision))
         return grown
@@ -257,7 +253,7 @@ def shortfalls(
         return ()
     said = []
     for number, records in _by_combination(finished).items():
-        found = _worst(records, experiment.precise_measures())
+        found = _widest(records, experiment.precise_measures())
         if found is not None and found[1].relative_half_width > precision.within:
             name, interval = found
             share = interval.relative_half_width
@@ -277,9 +273,9 @@ def _by_combination(finished: dict[Key, Record]) -> dict[int, list[Record]]:
     return found
 
 
-def _worst(records: Sequence[Record], measures: Sequence[str]) -> tuple[str, Interval] | None:
+def _widest(records: Sequence[Record], measures: Sequence[str]) -> tuple[str, Interval] | None:
     """The measure that is known worst, over the replications of one combination."""
-    return worst([one.measures() for one in records], measures, [one.latencies for one in records])
+    return widest([one.measures() for one in records], measures, [one.latencies for one in records])
 
 
 def _run_text(combination: Combination, replication: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kubesim.errors import InputError
-from kubesim.experiment.bisection import Border, Range
+from kubesim.experiment.bisection import Border, Span
 from kubesim.experiment.evaluation import check_expectation
 from kubesim.experiment.expectations import Expectation, Kind, Regression, parse_expectation
 from kubesim.experiment.frames import FinishedRun, frames_of
@@ -107,7 +107,7 @@ def search(
     base: Path,
     field: str,
     until: str,
-    where: Range,
+    where: Span,
     *,
     place: Place | None = None,
     replications_at_most: int = 48,
@@ -159,7 +159,7 @@ def range_of(
     low: float | None = None,
     high: float | None = None,
     within: float = 0.01,
-) -> Range:
+) -> Span:
     """Where to search for a border along a scenario's field.
 
     Parameters
@@ -190,7 +190,7 @@ def range_of(
         if is_whole and not end.is_integer():
             raise InputError(f"--vary {field}: its levels are whole numbers, and {end:g} is none")
     low, high = ((int(end) if is_whole and end is not None else end) for end in (low, high))
-    return Range(value, low, high, is_whole=is_whole, within=within)
+    return Span(value, low, high, is_whole=is_whole, within=within)
 
 
 def _number(document: YamlDocument, base: Path, field: str, given: float | None) -> float:

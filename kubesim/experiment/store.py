@@ -94,13 +94,13 @@ class Store:
         OutputError
             If it cannot be written, holds something else, or somebody else writes it just now.
         """
-        earlier = self._name_of_what_is_there()
-        if earlier not in (None, self._experiment.name) and not is_fresh:
-            raise OutputError(
-                f"{self.directory} holds the results of the experiment {earlier!r}: give another directory, or --fresh "
-                "to replace them"
-            )
         with _locked(self.directory):
+            earlier = self._name_of_what_is_there()
+            if earlier not in (None, self._experiment.name) and not is_fresh:
+                raise OutputError(
+                    f"{self.directory} holds the results of the experiment {earlier!r}: give another directory "
+                    "(sweep --fresh replaces them)"
+                )
             prepare_directory(self.directory, "sweep", keep=(RUNS,))
             if is_fresh:
                 self._forget()

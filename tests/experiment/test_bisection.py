@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from kubesim.errors import InputError
-from kubesim.experiment.bisection import Border, Range
+from kubesim.experiment.bisection import Border, Span
 from kubesim.experiment.verdicts import Verdict
 
 _DOUBLINGS = 10
@@ -48,7 +48,7 @@ def sides(border: Border) -> tuple[float, float]:
     return min(holds_at, fails_at), max(holds_at, fails_at)
 
 
-def is_close(low: float, high: float, where: Range) -> bool:
+def is_close(low: float, high: float, where: Span) -> bool:
     """Whether two levels are as near to each other as wanted, or nothing is between them."""
     rounding = 2e-6 * abs(high)
     return high - low <= max(where.within * high, 1 if where.is_whole else 0) + rounding
@@ -68,7 +68,7 @@ def test_a_sharp_border_between_given_ends_is_bracketed(
     assume(low < high)
     last = data.draw(st.integers(int(low), int(high) - 1) if is_whole else st.floats(low, high, exclude_max=True))
     asked = Asked(last, math.nextafter(last, math.inf), is_downwards)
-    where = Range(low, low, high, is_whole=is_whole, within=within)
+    where = Span(low, low, high, is_whole=is_whole, within=within)
     border = Border(asked, where)
     below, above = sides(border)
     assert low <= below <= last < above <= high
@@ -93,7 +93,7 @@ def test_a_border_is_found_where_ends_are_missing(
     assume(is_there and (last > 2 or not is_whole))
     asked = Asked(last, math.nextafter(last, math.inf), is_downwards)
     ends = {given_end: begin} if given_end else {}
-    where = Range(begin, **ends, is_whole=is_whole)
+    where = Span(begin, **ends, is_whole=is_whole)
     below, above = sides(Border(asked, where))
     assert below <= last < above
     assert is_close(below, above, where)
@@ -111,7 +111,7 @@ def test_a_stretch_in_which_nobody_can_tell_is_bracketed(
     first = last * ratio
     asked = Asked(last, first, is_downwards)
     low, high = (1, 4096) if has_ends else (None, None)
-    where = Range(100, low, high, is_whole=is_whole)
+    where = Span(100, low, high, is_whole=is_whole)
     below, above = sides(Border(asked, where))
     assert below <= last
     assert above >= first
@@ -132,7 +132,7 @@ def test_a_border_beyond_the_ends_is_not_there(low: int, width: int, is_downward
     high = low + width
     for last in (low - 1, high):
         asked = Asked(last, last + 1, is_downwards)
-        holds_at, fails_at = Border(asked, Range(low, low, high)).find()
+        holds_at, fails_at = Border(asked, Span(low, low, high)).find()
         is_holding = (last == high) != is_downwards
         assert (holds_at is None, fails_at is None) == (not is_holding, is_holding)
         assert asked.questions == {low: 1, high: 1}
@@ -142,7 +142,7 @@ def test_a_border_beyond_the_ends_is_not_there(low: int, width: int, is_downward
 def test_a_border_next_to_an_end_is_found(low: int, width: int, is_downwards: bool) -> None:
     high = low + width
     for last in (low, high - 1):
-        assert sides(Border(Asked(last, last + 1, is_downwards), Range(low, low, high, within=1e-9))) == (
+        assert sides(Border(Asked(last, last + 1, is_downwards), Span(low, low, high, within=1e-9))) == (
             last,
             last + 1,
         )
@@ -151,7 +151,7 @@ def test_a_border_next_to_an_end_is_found(low: int, width: int, is_downwards: bo
 @given(st.integers(10, 1000), st.booleans())
 def test_without_a_border_it_looks_no_further_than_ten_doublings(begin: int, is_downwards: bool) -> None:
     asked = Asked(math.inf, math.inf, is_downwards)
-    border = Border(asked, Range(begin, is_whole=False))
+    border = Border(asked, Span(begin, is_whole=False))
     assert None in border.find()
     assert [min(asked.questions), max(asked.questions)] == pytest.approx([begin / 1024, begin * 1024], rel=1e-4)
     assert len(asked.questions) == 1 + 2 * _DOUBLINGS
@@ -160,7 +160,7 @@ def test_without_a_border_it_looks_no_further_than_ten_doublings(begin: int, is_
 @given(st.integers(4, 1000), st.integers(1001, 9000), st.booleans())
 def test_levels_that_make_no_sense_end_the_way_outwards(least: int, most: int, is_downwards: bool) -> None:
     asked = Asked(math.inf, math.inf, is_downwards, least, most)
-    border = Border(asked, Range(1000))
+    border = Border(asked, Span(1000))
     assert None in border.find()
     assert set(asked.questions) - set(border.known) == set(border.refused)
     assert len(border.refused) == 2
@@ -168,7 +168,7 @@ def test_levels_that_make_no_sense_end_the_way_outwards(least: int, most: int, i
 
 
 def test_ends_that_make_no_sense_are_errors() -> None:
-    for where in (Range(1, 1, 10), Range(1, None, 1), Range(1)):
+    for where in (Span(1, 1, 10), Span(1, None, 1), Span(1)):
         with pytest.raises(InputError, match="1 makes no sense"):
             Border(Asked(5, 6, least=2), where).find()
 
@@ -177,18 +177,18 @@ def test_ends_that_make_no_sense_are_errors() -> None:
 def test_how_far_one_verdict_goes_if_the_other_is_not_there(is_downwards: bool) -> None:
     for asked, known in ((Asked(300, math.inf), 300), (Asked(-math.inf, 300), 300)):
         asked.is_downwards = is_downwards
-        holds_at, fails_at = Border(asked, Range(1, 1, 1000, within=1e-9)).find()
+        holds_at, fails_at = Border(asked, Span(1, 1, 1000, within=1e-9)).find()
         found = [level for level in (holds_at, fails_at) if level is not None]
         assert len(found) == 1
         assert found[0] == pytest.approx(known, abs=700 / 4)
         assert asked.truth(found[0]) is not Verdict.CANNOT_TELL
-    nowhere = Border(Asked(-math.inf, math.inf), Range(1, 1, 1000))
+    nowhere = Border(Asked(-math.inf, math.inf), Span(1, 1, 1000))
     assert nowhere.find() == (None, None)
     assert set(nowhere.known) == {1, 1000}
 
 
 def test_it_begins_where_nobody_can_tell_and_finds_both_sides() -> None:
-    below, above = sides(Border(Asked(60, 150), Range(100)))
+    below, above = sides(Border(Asked(60, 150), Span(100)))
     assert below <= 60
     assert above >= 150
     assert below > 30
@@ -196,5 +196,5 @@ def test_it_begins_where_nobody_can_tell_and_finds_both_sides() -> None:
 
 
 def test_from_nothing_the_way_leads_over_one() -> None:
-    assert Border(Asked(10, 11), Range(0, low=0)).find() == (10, 11)
-    assert Border(Asked(10, 11), Range(0.0, is_whole=False)).find() == (0, None), "twice nothing is nothing"
+    assert Border(Asked(10, 11), Span(0, low=0)).find() == (10, 11)
+    assert Border(Asked(10, 11), Span(0.0, is_whole=False)).find() == (0, None), "twice nothing is nothing"

@@ -50,8 +50,25 @@ def test_conditional_levels_are_varied_only_where_they_make_sense() -> None:
 
 
 def test_combinations_are_excluded() -> None:
-    found = combinations(cni=["a", "b"], proxy=["x", "y"], exclude=[{"cni": "a", "proxy": ["y", "z"]}, {"cni": "c"}])
+    found = combinations(cni=["a", "b"], proxy=["x", "y"], exclude=[{"cni": "a", "proxy": ["y"]}])
     assert [(one["cni"], one["proxy"]) for one in found] == [("a", "x"), ("b", "x"), ("b", "y")]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_order_in_a_file_does_not_matter(is_first: bool) -> None:
+    parts: list[dict[str, Any]] = [
+        {"b": {"levels": [1, 2], "where": {"a": 1}}}, {"c": {"levels": [3], "where": {"b": 2}}},
+    ]  # fmt: skip
+    ordered = parts if is_first else parts[::-1]
+    found = combinations(**ordered[0], **ordered[1], a=[1, 9])
+    assert {tuple(sorted(one.items())) for one in found} == {
+        (("a", 1), ("b", 1)), (("a", 1), ("b", 2), ("c", 3)), (("a", 9),),
+    }  # fmt: skip
+
+
+def test_levels_that_are_lists_and_numbers_written_otherwise_are_found() -> None:
+    found = combinations(a=[["x"], ["y", "z"]], b=[100, 200], exclude=[{"a": ["y", "z"]}, {"b": 200.0}])
+    assert found == [{"a": ["x"], "b": 100}]
 
 
 def test_true_is_not_one() -> None:
@@ -87,6 +104,15 @@ def test_whole_ends_give_whole_levels() -> None:
         ({"a": [1], "zip": {"a": [1]}}, "a is there twice"),
         ({"a": {"levels": [1], "where": {"b": 1}}}, "a depends on b, which is no factor beside it"),
         ({"a": [1], "exclude": [{"b": 1}]}, "exclude depends on b"),
+        ({"a": [1], "exclude": [{"a": 2}]}, "exclude: a has no level 2: known: 1"),
+        ({"proxy": ["iptables"], "exclude": [{"proxy": "iptabels"}]}, "did you mean 'iptables'"),
+        ({"a": {"levels": [1], "where": {"a": 1}}}, "a depends on a, which is no factor beside it"),
+        ({"c": [1], "a": {"levels": [1], "where": {"c": 3}}}, "a: c has no level 3"),
+        (
+            {"a": {"levels": [1], "where": {"b": 1}}, "b": {"levels": [1], "where": {"a": 1}}},
+            "a, b depend on each other",
+        ),
+        ({name: list(range(20)) for name in "abcde"}, "3,200,000 combinations are more than 100,000"),
         ({"a": []}, "at least 1 item"),
         ({"a": {"levels": [1]}}, "where"),
         ({"latin_hypercube": {"samples": 1, "factors": {"a": {"from": 2, "to": 1}}}}, "has to be less than"),

@@ -15,7 +15,7 @@ from kubesim.cli import show_sweep
 from kubesim.cli.show import OUT
 from kubesim.errors import InputError
 from kubesim.experiment import check, load_experiment, sweep
-from kubesim.experiment.bisection import Range
+from kubesim.experiment.bisection import Span
 from kubesim.experiment.evaluation import WITHOUT_LATENCIES
 from kubesim.experiment.places import Place
 from kubesim.experiment.record import read_record
@@ -169,7 +169,7 @@ def test_a_search_judges_by_all_latencies() -> None:
         "proxy": "iptables",
         "traffic": {"workload": "tcp_crr", "clients_on": ["node-1"], "transactions": 20},
     }
-    where = Range(1, 1, 2, is_whole=True, within=0.5)
+    where = Span(1, 1, 2, is_whole=True, within=0.5)
     found = search(scenario, Path(), "cluster.services", "p50 < 1 s", where, place=Place(1))
     results = []
     for replication in range(3):

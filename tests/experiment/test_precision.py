@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kubesim.errors import InputError
 from kubesim.experiment import load_experiment, sweep
-from kubesim.experiment.precision import Precision, replications_wanted, worst
+from kubesim.experiment.precision import Precision, replications_wanted, widest
 from kubesim.stats.intervals import Interval, mean_interval, percentile_interval
 from kubesim.stats.latencies import latencies_of
 from kubesim.stats.measures import latency_summary
@@ -35,17 +35,17 @@ def test_there_are_more_until_it_is_enough(
 
 
 def test_the_worst_measure_counts_and_those_that_are_not_there_do_not() -> None:
-    found = worst([{"a": 1.0, "b": 10.0, "c": math.nan}, {"a": 1.1, "b": 20.0, "c": 1.0}], ["a", "b", "c", "d"])
+    found = widest([{"a": 1.0, "b": 10.0, "c": math.nan}, {"a": 1.1, "b": 20.0, "c": 1.0}], ["a", "b", "c", "d"])
     assert found is not None
     assert found == ("b", mean_interval([10.0, 20.0]))
-    assert worst([{"a": math.nan}], ["a"]) is None
+    assert widest([{"a": math.nan}], ["a"]) is None
 
 
 def test_percentiles_are_as_precise_as_all_replications_together_make_them() -> None:
     random = np.random.default_rng(2)
     samples = [np.rint(random.exponential(1e6, 200)).astype(np.int64) for _ in range(5)]
     summaries = [{"latency_p90_ns": latency_summary(sample)["p90"]} for sample in samples]
-    found = worst(summaries, ["latency_p90_ns"], [latencies_of(sample) for sample in samples])
+    found = widest(summaries, ["latency_p90_ns"], [latencies_of(sample) for sample in samples])
     assert found == ("latency_p90_ns", percentile_interval(samples, 90))
 
 
@@ -82,9 +82,12 @@ def test_what_cannot_be_precise_is_said(tmp_path: Path) -> None:
 
 def test_a_precision_of_what_is_not_measured(tmp_path: Path) -> None:
     text = SMALL + "precision: {within: 2 %, of: [latncy_p50_ns]}\n"
-    experiment, combinations = load_experiment(experiment_file(tmp_path, text))
-    with pytest.raises(InputError, match="'latncy_p50_ns' is not measured: did you mean 'latency_p50_ns'"):
-        sweep(experiment, combinations, tmp_path / "out", workers=1)
+    with pytest.raises(
+        InputError, match=r"precision\.of: 'latncy_p50_ns' is no measure: did you mean 'latency_p50_ns'"
+    ):
+        load_experiment(experiment_file(tmp_path, text))
+    experiment, _ = load_experiment(experiment_file(tmp_path, SMALL + "precision: {within: 2 %, of: [p50]}\n"))
+    assert experiment.precise_measures() == ["latency_p50_ns"]
 
 
 @pytest.mark.parametrize("written", ["2", "0", "-1 %", "two %", "{within: 200 %}", "{replications_at_most: 5}", "true"])

@@ -68,7 +68,9 @@ def test_results_of_another_experiment_are_not_mixed_in(tmp_path: Path) -> None:
     sweep(*load_experiment(experiment_file(tmp_path)), tmp_path / "out", workers=1)
     first = contents(tmp_path / "out")
     other = load_experiment(experiment_file(tmp_path, SMALL.replace("name: small", "name: other")))
-    with pytest.raises(OutputError, match="holds the results of the experiment 'small': give another directory, or"):
+    with pytest.raises(
+        OutputError, match=r"holds the results of the experiment 'small': give another directory \(sweep --fresh"
+    ):
         sweep(*other, tmp_path / "out", workers=1)
     assert contents(tmp_path / "out") == first
     (tmp_path / "out" / "runs" / "notes.txt").write_text("mine")

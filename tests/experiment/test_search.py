@@ -10,7 +10,7 @@ import pytest
 
 from kubesim.errors import InputError
 from kubesim.experiment import Place
-from kubesim.experiment.bisection import Range
+from kubesim.experiment.bisection import Span
 from kubesim.experiment.search import Found, range_of, search
 from kubesim.experiment.verdicts import Verdict
 from kubesim.files import YamlDocument
@@ -38,10 +38,10 @@ CLOSED: dict[str, Any] = {
     "hardware": {},
     "traffic": {"workload": "tcp_crr", "clients_on": ["node-1"], "transactions": 4},
 }
-RATE = Range(20_000.0, 5000.0, 80_000.0, is_whole=False, within=0.1)
+RATE = Span(20_000.0, 5000.0, 80_000.0, is_whole=False, within=0.1)
 
 
-def find(scenario: dict[str, Any], field: str, until: str, where: Range, at_most: int = 6, **options: Any) -> Found:
+def find(scenario: dict[str, Any], field: str, until: str, where: Span, at_most: int = 6, **options: Any) -> Found:
     """Search, in this process if nothing else is said."""
     options.setdefault("place", Place(1))
     return search(scenario, Path(), field, until, where, replications_at_most=at_most, **options)
@@ -107,7 +107,7 @@ def test_workers_make_no_difference(highest_rate: Found) -> None:
 
 def test_levels_are_told_as_they_are_tried() -> None:
     told: list[Tried] = []
-    found = find(CLOSED, "cluster.services", "mean < 1 s", Range(1, 1, 3), on_tried=told.append)
+    found = find(CLOSED, "cluster.services", "mean < 1 s", Span(1, 1, 3), on_tried=told.append)
     assert [one.level for one in told] == [1, 3]
     assert tuple(told) == found.tried
     assert (found.holds_at, found.fails_at, found.runs) == (3, None, 6)
@@ -115,7 +115,7 @@ def test_levels_are_told_as_they_are_tried() -> None:
 
 def test_from_how_many_services_one_proxy_costs_more_than_another() -> None:
     until = "ratio(cpu, proxy=iptables, proxy=nftables) < 1.1"
-    found = find(CLOSED, "cluster.services", until, Range(500, 500, 4000, within=0.5), at_most=3)
+    found = find(CLOSED, "cluster.services", until, Span(500, 500, 4000, within=0.5), at_most=3)
     assert found.holds_at is not None
     assert found.fails_at is not None
     for services, is_more in ((found.holds_at, False), (found.fails_at, True)):
@@ -130,7 +130,7 @@ def test_from_how_many_services_one_proxy_costs_more_than_another() -> None:
 
 def test_what_holds_downwards() -> None:
     busy = changed(OPEN, hardware={"softirq_cores": 1}, traffic__rate_per_s=60_000.0)
-    found = find(busy, "hardware.cores", "mean < 300 us", Range(8, 2, 8))
+    found = find(busy, "hardware.cores", "mean < 300 us", Span(8, 2, 8))
     assert found.holds_at is not None
     assert found.fails_at is not None
     assert found.fails_at < found.holds_at
@@ -139,15 +139,15 @@ def test_what_holds_downwards() -> None:
 
 def test_it_is_frugal() -> None:
     """Far from the limit three replications tell; at it no number would, which twelve of them show."""
-    decided = find(CLOSED, "cluster.services", "mean < 1 s", Range(1, 1, 2), at_most=48)
+    decided = find(CLOSED, "cluster.services", "mean < 1 s", Span(1, 1, 2), at_most=48)
     assert {one.interval.replications for one in decided.tried} == {3}
     limit_ns = float(np.mean(measured(CLOSED, "latency_mean_ns", 12)))
-    at_the_limit = find(CLOSED, "cluster.services", f"mean < {limit_ns!r} ns", Range(1, 1, 2), at_most=48).tried[0]
+    at_the_limit = find(CLOSED, "cluster.services", f"mean < {limit_ns!r} ns", Span(1, 1, 2), at_most=48).tried[0]
     assert (at_the_limit.verdict, at_the_limit.interval.replications) == (Verdict.CANNOT_TELL, 12)
 
 
 def test_a_level_that_runs_refuse_ends_the_way_down() -> None:
-    found = find(CLOSED, "cluster.services", "p99 < 1 ns", Range(4, high=4))
+    found = find(CLOSED, "cluster.services", "p99 < 1 ns", Span(4, high=4))
     assert (found.holds_at, found.fails_at) == (None, 4)
     assert len(found.refused) == 1
     assert found.refused[0].startswith("cluster.services = 0: there is no Service")
@@ -169,7 +169,7 @@ def test_a_level_that_runs_refuse_ends_the_way_down() -> None:
 )
 def test_expectations_that_make_no_sense(until: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        find(CLOSED, "cluster.services", until, Range(1, 1, 2))
+        find(CLOSED, "cluster.services", until, Span(1, 1, 2))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -177,14 +177,14 @@ def test_expectations_that_make_no_sense(until: str, message: str) -> None:
 def test_an_end_that_makes_no_sense_is_refused_before_anything_is_run() -> None:
     told: list[Tried] = []
     with pytest.raises(InputError, match="less than or equal to 250000"):
-        find(CLOSED, "cluster.services", "p99 < 1 ms", Range(1, 1, 99_999_999), on_tried=told.append)
+        find(CLOSED, "cluster.services", "p99 < 1 ms", Span(1, 1, 99_999_999), on_tried=told.append)
     assert not told
 
 
 def test_where_to_search() -> None:
     document = YamlDocument("open.yaml", OPEN, None)
-    assert range_of(document, Path(), "cluster.services") == Range(1)
-    assert range_of(document, Path(), "traffic.rate_per_s", within=0.1) == Range(20_000.0, is_whole=False, within=0.1)
-    assert range_of(document, Path(), "cluster.endpoints", 2.0, 5.0) == Range(2, 2, 5)
+    assert range_of(document, Path(), "cluster.services") == Span(1)
+    assert range_of(document, Path(), "traffic.rate_per_s", within=0.1) == Span(20_000.0, is_whole=False, within=0.1)
+    assert range_of(document, Path(), "cluster.endpoints", 2.0, 5.0) == Span(2, 2, 5)
     assert range_of(document, Path(), "traffic.rate_per_s", 2.0).low == 2.0
-    assert range_of(document, Path(), "conntrack.max_entries", 64.0) == Range(64, 64)
+    assert range_of(document, Path(), "conntrack.max_entries", 64.0) == Span(64, 64)
