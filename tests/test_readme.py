@@ -142,3 +142,14 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
     for target in re.findall(r"`((?:kubesim|experiments|tests)/[\w./-]+)`", README):
         assert (ROOT / target).exists(), target
+
+
+def test_python_of_the_experiments_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "experiments" / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    file = tmp_path / "experiments" / "proxy-against-endpoints.yaml"
+    file.write_text(file.read_text().replace("replications: 3", "replications: 2"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "experiments/README.md", "exec"), {})  # noqa: S102 - what the page shows
+    assert (tmp_path / "results" / "proxy-against-endpoints" / "runs.parquet").exists()

@@ -21,7 +21,10 @@ def check(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="what `sweep` wrote", show_default=False)],
     experiment: Annotated[
         Path | None,
-        typer.Option(metavar="EXPERIMENT.yaml", help="take the field `expect` of this file instead of the sweep's own"),
+        typer.Option(
+            metavar="EXPERIMENT.yaml",
+            help="take `expect` of this file, not the sweep's own, and baselines from beside it",
+        ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="write JUnit XML for CI systems")] = None,
     *,
@@ -41,7 +44,7 @@ def check(
     from kubesim.experiment.junit import write_junit, write_junit_error  # noqa: PLC0415 - heavy imports wait
 
     try:
-        report = _report(directory, experiment)
+        report = checked(directory, experiment)
     except InputError as error:
         if junit is not None:
             write_junit_error(junit, directory.resolve().name, str(error))
@@ -56,7 +59,8 @@ def check(
     raise typer.Exit(code)
 
 
-def _report(directory: Path, experiment: Path | None) -> CheckReport:
+def checked(directory: Path, experiment: Path | None) -> CheckReport:
+    """Hold a sweep against its own expectations, or those of an experiment file; baselines may lie beside that file."""
     from kubesim.experiment import check as evaluate  # noqa: PLC0415
     from kubesim.experiment import load_experiment  # noqa: PLC0415
 

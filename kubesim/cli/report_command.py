@@ -20,6 +20,10 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="write the page there; `DIR/report.html` if not given")
     ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(metavar="EXPERIMENT.yaml", help="hold results against this file, as `check --experiment` does"),
+    ] = None,
     *,
     as_json: Annotated[
         bool, typer.Option("--json", help="print JSON for programs instead of a line for people")
@@ -34,7 +38,7 @@ def report(
     from kubesim.report import write_report  # noqa: PLC0415
 
     left_out: list[str] = []
-    expectations = _expectations(directory, left_out)
+    expectations = _expectations(directory, experiment, left_out)
     written = write_report(directory, out, expectations, on_left_out=left_out.append)
     if as_json:
         typer.echo(json.dumps({"report": str(written), "left_out": left_out}, indent=2))
@@ -43,17 +47,20 @@ def report(
     show.written(written)
 
 
-def _expectations(directory: Path, left_out: list[str]) -> list[CheckedExpectation] | None:
+def _expectations(directory: Path, experiment: Path | None, left_out: list[str]) -> list[CheckedExpectation] | None:
     """What a sweep's experiment expects, held against its results; None if it expects nothing or has none."""
-    from kubesim.experiment import check, read_experiment  # noqa: PLC0415
+    from kubesim.cli.check_command import checked  # noqa: PLC0415
+    from kubesim.experiment import read_experiment  # noqa: PLC0415
     from kubesim.files import read_manifest  # noqa: PLC0415
     from kubesim.report import CheckedExpectation  # noqa: PLC0415
 
     manifest = read_manifest(directory)
-    if manifest["kind"] != "sweep" or not manifest.get("finished_runs") or not read_experiment(directory).expect:
+    if manifest["kind"] != "sweep" or not manifest.get("finished_runs"):
+        return None
+    if experiment is None and not read_experiment(directory).expect:
         return None
     try:
-        outcomes = check(directory).outcomes
+        outcomes = checked(directory, experiment).outcomes
     except InputError as error:
         left_out.append(f"expectations were not checked: {error}")
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,35 @@ def test_damaged_records_are_named(experiment: Path, tmp_path: Path) -> None:
     done = kubesim("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
     assert done.returncode == 0
     assert f"note: runs/{damaged.name} was damaged: its run was run again" in done.stderr
+
+
+def test_a_baseline_beside_the_experiment_is_found_by_check_and_report(experiment: Path, tmp_path: Path) -> None:
+    succeed("sweep", experiment, "--out", tmp_path / "old", "--workers", 1)
+    shutil.copy(tmp_path / "old" / "runs.parquet", tmp_path / "baseline.parquet")
+    experiment.write_text(
+        experiment.read_text() + "expect: ['regression: baseline.parquet within 5 % of first_packet_ns']\n"
+    )
+    out = tmp_path / "new"
+    succeed("sweep", experiment, "--out", out, "--workers", 1)
+    assert "there is no" in fail("check", out)
+    assert "1 holds" in succeed("check", out, "--experiment", experiment)
+    succeed("report", out, "--experiment", experiment)
+    assert "regression: baseline.parquet" in (out / "report.html").read_text()
+
+
+def test_a_sweep_that_was_stopped_before_its_tables_says_so(experiment: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    succeed("sweep", experiment, "--out", out, "--workers", 1)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**manifest, "is_complete": False}))
+    (out / "runs.parquet").unlink()
+    experiment.write_text(experiment.read_text() + "expect: [p50 < 1 s]\n")
+    assert "its sweep was stopped before it wrote them; run it again" in fail("check", out, "--experiment", experiment)
+
+
+def test_levels_that_a_combination_does_not_have_are_dashes(experiment: Path, tmp_path: Path) -> None:
+    text = EXPERIMENT.partition("factors")[0]
+    experiment.write_text(
+        text + "factors: {proxy: [iptables, ipvs], proxy.scheduler: {levels: [rr, lc], where: {proxy: ipvs}}}\n"
+    )
+    assert "nan" not in succeed("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)

@@ -165,26 +165,25 @@ def ignored_signals(process: int) -> int:
     return int(line.split()[1], 16)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
-def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
+def long_sweep(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """A sweep that has just begun and takes long, as if started in a terminal of its own, and its two workers."""
     text = SMALL.replace("transactions: 10", "transactions: 4000").replace("[1, 20]", str(list(range(1, 31))))
-    command = [
-        sys.executable,
-        "-m",
-        "kubesim",
-        "sweep",
-        str(experiment_file(tmp_path, text)),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    file, out = experiment_file(tmp_path, text), tmp_path / "out"
+    command = [sys.executable, "-m", "kubesim", "sweep", str(file), "--out", str(out), "--workers", "2"]
     process = subprocess.Popen(
-        [*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 90
-    while len(list((tmp_path / "out" / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
+    while len(list((out / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     workers = workers_of(process.pid)
     assert len(workers) == 2
+    return process, workers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
+    process, workers = long_sweep(tmp_path)
     assert all(ignored_signals(worker) & 1 << signal.SIGINT - 1 for worker in workers), "or they may print tracebacks"
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -198,24 +197,9 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 def test_workers_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
-    text = SMALL.replace("transactions: 10", "transactions: 4000").replace("[1, 20]", str(list(range(1, 31))))
-    command = [
-        sys.executable,
-        "-m",
-        "kubesim",
-        "sweep",
-        str(experiment_file(tmp_path, text)),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    process = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 90
-    while len(list((tmp_path / "out" / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    workers = workers_of(process.pid)
-    assert len(workers) == 2
+    process, workers = long_sweep(tmp_path)
     process.kill()
-    process.wait()
+    process.communicate()
     deadline = time.monotonic() + 60
     while any(is_running(worker) for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
