@@ -87,6 +87,12 @@ class Tables:
         refuse("tables.held", self.held < 0, "fewer than 0 places cannot be taken", "table")
         refuse("tables.table", (self.table < 0) | (self.table >= len(self.capacity)), "there is no such table", "entry")
 
+    @classmethod
+    def without_entries(cls, packets: int, visits: int) -> Tables:
+        """No tables, for a plan of so many packets and visits."""
+        none = np.empty((packets, visits, 0), np.int64)
+        return cls([], [], [], none, np.empty((packets, 0), np.int64), none)
+
     def of_packets(self, packet: Int64Array) -> Tables:
         """The same for some of the packets, in this order, shape (m,)."""
         entry, keep_ns, refused_ns = self.entry[packet], self.keep_ns[packet], self.refused_ns[packet]
