@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-from kubesim.engine.choice import AUTO, ENGINES
+from kubesim.engine.choice import AUTO, ENGINES, play
 from kubesim.engine.integers import Int64Array
 from kubesim.engine.plan import NEVER, UNLIMITED, Plan
 from kubesim.engine.tables import Tables
 from kubesim.engine.trace import Trace
 
-__all__ = ["AUTO", "ENGINES", "NEVER", "UNLIMITED", "Int64Array", "Plan", "Tables", "Trace"]
+__all__ = ["AUTO", "ENGINES", "NEVER", "UNLIMITED", "Int64Array", "Plan", "Tables", "Trace", "play"]

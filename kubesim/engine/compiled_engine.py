@@ -1,10 +1,8 @@
 """The fast engine: one loop over arrays of integers, compiled by Numba.
 
 What the SimPy engine keeps in objects is kept in rows of arrays here: pending events in a binary heap, queues as lists
-linked by packet number, the entries of tables in a heap that knows the place of each. Compiled functions are given
-arrays one by one: in tuples of arrays Numba counts references at each call, which takes several times as long as the
-work. Without Numba the same functions run as plain Python, slowly; ``NUMBA_DISABLE_JIT=1`` does that too, for a
-debugger. Compiled code is kept on disk.
+linked by packet number, the entries of tables in a heap that knows the place of each. Without Numba the same functions
+run as plain Python, slowly; ``NUMBA_DISABLE_JIT=1`` does that too, for a debugger. Compiled code is kept on disk.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from kubesim.engine.integers import Int64Array
+from kubesim.engine.integers import Int64Array, too_late
 from kubesim.engine.plan import NEVER, UNLIMITED, Plan
 from kubesim.engine.tables import NO_ENTRY, Tables
 from kubesim.engine.trace import Trace
@@ -22,25 +20,36 @@ from kubesim.errors import PlanError
 
 try:
     import numba
-except ImportError:
-    numba = None
 
-IS_COMPILED = numba is not None
+    _njit: Callable[..., Any] | None = numba.njit
+except ImportError:
+    _njit = None
+
+IS_COMPILED = _njit is not None
 """Whether Numba is there."""
 
-_LARGEST_NS = 1 << 62
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _jit(function: _Function) -> _Function:
-    """Compile a function on its first call, and keep the result where there is a directory for it."""
-    if numba is None:
+def _jit(function: _Function, *, is_inlined: bool = False) -> _Function:
+    """Compile a function on its first call, and keep the result where there is a directory for it.
+
+    None of them makes an array or keeps one, so Numba need not count references to those it is given (``_nrt``);
+    counting takes several times as long as the work.
+    """
+    if _njit is None:
         return function
+    options = {"_nrt": False, "forceinline": is_inlined}
     try:
-        compiled: _Function = numba.njit(cache=True)(function)
+        compiled: _Function = _njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's directory nor one of the user's can be written to
-        compiled = numba.njit(function)
+        compiled = _njit(**options)(function)
     return compiled
+
+
+def _inlined(function: _Function) -> _Function:
+    """Compile a function into those that call it: handing over arrays takes longer than a short one."""
+    return _jit(function, is_inlined=True)
 
 
 # Columns of `packets`: the visit it makes, who stands behind it in its queue, when it was released; where a table
@@ -55,7 +64,7 @@ _EARLIEST_NS, _THINK_NS, _TIMEOUT_NS, _FIRST_FOLLOWER, _NEXT_FOLLOWER = range(5)
 # awake at that instant; the queue's ends, its length and its places.
 _IDLE, _WAKE_NS, _WARM_AT_NS, _WARM, _FIRST, _LAST, _WAITING, _PLACES = range(8)
 
-# Columns of `events`, a binary heap: its root is in row 1, and row 0 holds how many there are, and 1 while the first one
+# Columns of `events`, a binary heap: its root is in row 1, and row 0 holds how many there are, and 1 while the first
 # happens: then it waits to be replaced, which is half the work of taking it out and putting another in.
 _DUE_NS, _PACKET = range(2)
 
@@ -95,7 +104,7 @@ def simulate(plan: Plan) -> Trace:
     Parameters
     ----------
     plan
-        Any plan that :func:`refusal` has nothing against.
+        Any plan whose times are small enough for 64 bits: nothing here tells when they overflow.
 
     Returns
     -------
@@ -107,32 +116,13 @@ def simulate(plan: Plan) -> Trace:
     PlanError
         If times may become too large.
     """
-    why_not = refusal(plan)
+    why_not = too_late(plan.latest_ns())
     if why_not is not None:
         raise PlanError(f"plan: {why_not}")
     arrays = arrays_of(plan)
     play(*arrays)
     released_ns, visit, place = arrays.packets[:, [_RELEASED_NS, _REFUSED_VISIT, _REFUSED_PLACE]].T.copy()
     return Trace.of_departures(plan, released_ns, arrays.depart_ns, visit, place, arrays.tables[:, _HIGHEST].copy())
-
-
-def refusal(plan: Plan) -> str | None:
-    """Say why this engine cannot play a plan, None if it can.
-
-    Its integers have 64 bits, and nothing tells it when they overflow. No event is later than the last planned
-    release and everything that may delay a packet, all one after the other.
-    """
-    is_visit = plan.station >= 0
-    last_ns = float(plan.release_ns.max(initial=0)) + float(plan.service_ns.sum(where=is_visit, dtype=np.float64))
-    last_ns += float(is_visit.sum()) * float(plan.wake_ns.max(initial=0))
-    last_ns += float(np.maximum(plan.think_ns, plan.timeout_ns).sum(dtype=np.float64))
-    if plan.tables is not None:
-        is_needed = plan.tables.entry != NO_ENTRY
-        last_ns += float(plan.packets) * float(plan.tables.refused_ns.max(initial=0, where=is_needed))
-        last_ns += float(plan.tables.keep_ns.max(initial=0, where=is_needed.any(axis=1)))
-    if last_ns < _LARGEST_NS:
-        return None
-    return f"the compiled engine counts to {_LARGEST_NS} ns; times of this plan may come to {last_ns:.2g} ns"
 
 
 def arrays_of(plan: Plan) -> Arrays:
@@ -193,7 +183,7 @@ def _stations(plan: Plan) -> Int64Array:
 
 
 @_jit
-def play(
+def play(  # noqa: PLR0917 - one by one as everywhere below, in the order of Arrays
     planned: Int64Array,
     release_ns: Int64Array,
     station_of: Int64Array,
@@ -246,7 +236,7 @@ def play(
             _drop_first_event(events)
 
 
-@_jit
+@_inlined
 def _leave(
     packets: Int64Array,
     stations: Int64Array,
@@ -270,13 +260,14 @@ def _leave(
         stations[station, _WARM_AT_NS] = now
 
 
-@_jit
+@_inlined
 def _has_room(stations: Int64Array, station: int) -> bool:
     """Whether a packet may join the station."""
-    return stations[station, _IDLE] > 0 or stations[station, _WAITING] < stations[station, _PLACES]
+    is_idle: bool = stations[station, _IDLE] > 0
+    return is_idle or bool(stations[station, _WAITING] < stations[station, _PLACES])
 
 
-@_jit
+@_inlined
 def _join(
     packets: Int64Array,
     stations: Int64Array,
@@ -306,13 +297,13 @@ def _join(
     stations[station, _WAITING] += 1
 
 
-@_jit
+@_inlined
 def _serve(
     packets: Int64Array, events: Int64Array, service_ns: Int64Array, depart_ns: Int64Array, packet: int, start_ns: int
 ) -> None:
     """Start the packet's service, for as long as it takes."""
     visit, refused_ns = packets[packet, _VISIT], packets[packet, _REFUSED_NS]
-    end_ns = start_ns + (refused_ns if refused_ns else service_ns[packet, visit])
+    end_ns = start_ns + (refused_ns or service_ns[packet, visit])
     depart_ns[packet, visit] = end_ns
     _add_event(events, end_ns, packet)
 
@@ -341,19 +332,19 @@ def _release_followers(
             follower = loops[follower, _NEXT_FOLLOWER]
 
 
-@_jit
+@_inlined
 def _is_before(due_ns: int, packet: int, other_due_ns: int, other_packet: int) -> bool:
     """Tell the order of two events: time, then packet number."""
     return due_ns < other_due_ns or (due_ns == other_due_ns and packet < other_packet)
 
 
-@_jit
+@_inlined
 def _is_first(events: Int64Array, due_ns: int, packet: int) -> bool:
     """Whether an event comes before all pending ones."""
     return events[0, 0] == 0 or _is_before(due_ns, packet, events[1, _DUE_NS], events[1, _PACKET])
 
 
-@_jit
+@_inlined
 def _add_event(events: Int64Array, due_ns: int, packet: int) -> None:
     """Put an event into the heap, in place of the one that happens now if that is still there."""
     if events[0, 1]:
@@ -371,7 +362,7 @@ def _add_event(events: Int64Array, due_ns: int, packet: int) -> None:
     events[place, _DUE_NS], events[place, _PACKET] = due_ns, packet
 
 
-@_jit
+@_inlined
 def _drop_first_event(events: Int64Array) -> None:
     """Take the first event out: the last one goes where it was."""
     count = events[0, 0]
@@ -379,7 +370,7 @@ def _drop_first_event(events: Int64Array) -> None:
     _put_first(events, events[count, _DUE_NS], events[count, _PACKET])
 
 
-@_jit
+@_inlined
 def _put_first(events: Int64Array, due_ns: int, packet: int) -> None:
     """Put an event in place of the first one; those below that are earlier move up."""
     count, place, below = events[0, 0], 1, 2
@@ -425,7 +416,7 @@ def _take_entries(
             _keep(entries, leaving, tables, entry, now + keep_ns[packet, place])
 
 
-@_jit
+@_inlined
 def _keep(entries: Int64Array, leaving: Int64Array, tables: Int64Array, entry: int, leaves_ns: int) -> None:
     """Put the entry in if it is not, and set its time."""
     if entries[entry, _LEAVES_NS] < 0:
@@ -458,7 +449,7 @@ def _let_leave(entries: Int64Array, leaving: Int64Array, tables: Int64Array, now
             _move_down(entries, leaving, last)
 
 
-@_jit
+@_inlined
 def _move_up(entries: Int64Array, leaving: Int64Array, entry: int, place: int) -> None:
     """Put an entry into the heap here or above."""
     while place > 1:
@@ -470,7 +461,7 @@ def _move_up(entries: Int64Array, leaving: Int64Array, entry: int, place: int) -
     leaving[place], entries[entry, _PLACE] = entry, place
 
 
-@_jit
+@_inlined
 def _move_down(entries: Int64Array, leaving: Int64Array, entry: int) -> None:
     """Put an entry into the heap at its root or below."""
     count, place, below = leaving[0], 1, 2

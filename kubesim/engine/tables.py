@@ -98,6 +98,12 @@ class Tables:
         entry, keep_ns, refused_ns = self.entry[packet], self.keep_ns[packet], self.refused_ns[packet]
         return Tables(self.capacity, self.held, self.table, entry, keep_ns, refused_ns, self.limit[packet])
 
+    def longest_ns(self) -> float:
+        """Give as long as all refusals and one stay may take."""
+        is_needed = self.entry != NO_ENTRY
+        longest_refusal_ns = float(self.refused_ns.max(initial=0, where=is_needed))
+        return len(self.entry) * longest_refusal_ns + float(self.keep_ns.max(initial=0, where=is_needed.any(axis=1)))
+
     def check(self, station: Int64Array) -> None:
         """See that they fit the stations of a plan, shape (n, visits).
 

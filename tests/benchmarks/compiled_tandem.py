@@ -25,19 +25,18 @@ def play_tandem(release_ns: Int64Array, depart_ns: Int64Array) -> None:
     queues = np.empty((STATIONS, PLACES), np.int64)
     first, waiting = np.zeros((2, STATIONS), np.int64)
     is_busy = np.zeros(STATIONS, np.bool_)
-    heap = due_ns, due_packet, due_station
     events = push(due_ns, due_packet, due_station, 0, release_ns[0], 0, -1) if len(release_ns) else 0
     while events:
         now, packet, station = due_ns[0], due_packet[0], due_station[0]
-        events = pop(*heap, events)
+        events = pop(due_ns, due_packet, due_station, events)
         if station < 0:
             if packet + 1 < len(release_ns):
-                events = push(*heap, events, release_ns[packet + 1], packet + 1, -1)
+                events = push(due_ns, due_packet, due_station, events, release_ns[packet + 1], packet + 1, -1)
         elif waiting[station]:
             head = queues[station, first[station]]
             first[station] = (first[station] + 1) % PLACES
             waiting[station] -= 1
-            events = push(*heap, events, now + SERVICE_NS, head, station)
+            events = push(due_ns, due_packet, due_station, events, now + SERVICE_NS, head, station)
         else:
             is_busy[station] = False
         station += 1
@@ -45,7 +44,7 @@ def play_tandem(release_ns: Int64Array, depart_ns: Int64Array) -> None:
             depart_ns[packet] = now
         elif not is_busy[station]:
             is_busy[station] = True
-            events = push(*heap, events, now + SERVICE_NS, packet, station)
+            events = push(due_ns, due_packet, due_station, events, now + SERVICE_NS, packet, station)
         elif waiting[station] < PLACES:
             queues[station, (first[station] + waiting[station]) % PLACES] = packet
             waiting[station] += 1
