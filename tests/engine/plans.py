@@ -203,7 +203,7 @@ def busy_plan(random: np.random.Generator, packets: int, grain_ns: int) -> Plan:
     entry[(random.random(entry.shape) < 0.7) | (station < 0)[:, :, None]] = -1
     places = 2 + entries // 10
     return Plan(
-        release_ns=times(0, 6 * packets, packets),
+        release_ns=times(0, 3 * packets, packets),
         station=station,
         service_ns=times(1, 60, packets, visits),
         servers=servers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from types import ModuleType
 from typing import Any
@@ -165,8 +166,16 @@ def test_simpy_says_when_a_time_does_not_fit(engine: str) -> None:
 
 def test_the_engine_that_is_asked_for_plays(monkeypatch: pytest.MonkeyPatch) -> None:
     played: list[str] = []
+
+    def noting(name: str) -> Callable[[Plan], Trace]:
+        def simulate(plan: Plan) -> Trace:
+            played.append(name)
+            return simpy_engine.simulate(plan)
+
+        return simulate
+
     for name in ("compiled", "simpy"):
-        monkeypatch.setitem(choice.ENGINES, name, lambda plan, name=name: played.append(name) or simpy_engine.simulate(plan))  # fmt: skip
+        monkeypatch.setitem(choice.ENGINES, name, noting(name))
     small, large = one_packet(0, 1), tandem_plan(20_000)
     play("simpy", large)
     play("compiled", small)
