@@ -13,8 +13,14 @@ from kubesim.engine.trace import Trace
 AUTO = "auto"
 """The name that leaves the choice to :func:`play`."""
 
-_WORTH_AN_IMPORT_VISITS = 30_000
-"""SimPy plays fewer than that in the time that it takes to import Numba, about half a second."""
+_WORTH_AN_IMPORT_VISITS = 500_000
+"""SimPy plays as many in the time that it takes to import Numba and load compiled code: half a second, or one."""
+
+
+class _WithoutNumba:
+    """What this process has played so far without importing Numba."""
+
+    visits = 0
 
 
 def _compiled(plan: Plan) -> Trace:
@@ -34,8 +40,8 @@ def play(name: str, plan: Plan) -> tuple[Trace, str | None]:
     Parameters
     ----------
     name
-        One of :data:`ENGINES`, or :data:`AUTO`: the compiled engine where Numba is installed and the plan is large
-        enough to be worth its import, SimPy else.
+        One of :data:`ENGINES`, or :data:`AUTO`: the compiled engine where Numba is installed and there is
+        enough to play to be worth its import, SimPy else.
     plan
         Any plan.
 
@@ -59,9 +65,15 @@ def play(name: str, plan: Plan) -> tuple[Trace, str | None]:
 
 
 def _is_compiled_faster(plan: Plan) -> bool:
-    """Whether Numba is there, and imported by now or worth it."""
-    if "numba" not in sys.modules and plan.station.size < _WORTH_AN_IMPORT_VISITS:
-        return False
+    """Whether Numba is there, and imported by now or worth it.
+
+    It is imported once SimPy has played for as long as that takes: never much too early, nor much too late, whatever
+    is played after it.
+    """
+    if "numba" not in sys.modules:
+        _WithoutNumba.visits += int(plan.visit_counts().sum())
+        if _WithoutNumba.visits < _WORTH_AN_IMPORT_VISITS:
+            return False
     from kubesim.engine import compiled_engine  # noqa: PLC0415
 
     return compiled_engine.IS_COMPILED

@@ -55,15 +55,21 @@ def test_traces_of_long_plans_are_the_same(seed: int, grain_ns: int) -> None:
     assert trace.is_delivered(plan).sum() > 500
 
 
-def plain_module() -> ModuleType:
-    """The engine as it is where Numba is not installed: its functions are Python's."""
+def load_engine() -> ModuleType:
+    """The engine's module, once more."""
     spec = importlib.util.spec_from_file_location("plain_engine", compiled_engine.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def plain_module() -> ModuleType:
+    """The engine as it is where Numba is not installed: its functions are Python's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "numba", None)
-        spec.loader.exec_module(module)
+        module = load_engine()
     assert not module.IS_COMPILED
     return module
 
@@ -164,28 +170,45 @@ def test_simpy_says_when_a_time_does_not_fit(engine: str) -> None:
         play(engine, one_packet(LARGE, LARGE, wake_ns=[LARGE]))
 
 
-def test_the_engine_that_is_asked_for_plays(monkeypatch: pytest.MonkeyPatch) -> None:
-    played: list[str] = []
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the engines that play, as they do; all plays are SimPy's."""
+    names: list[str] = []
 
     def noting(name: str) -> Callable[[Plan], Trace]:
         def simulate(plan: Plan) -> Trace:
-            played.append(name)
+            names.append(name)
             return simpy_engine.simulate(plan)
 
         return simulate
 
     for name in ("compiled", "simpy"):
         monkeypatch.setitem(choice.ENGINES, name, noting(name))
-    small, large = one_packet(0, 1), tandem_plan(20_000)
-    play("simpy", large)
-    play("compiled", small)
-    play(AUTO, large)
+    return names
+
+
+def test_the_engine_that_is_asked_for_plays(played: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = one_packet(0, 1)
+    play("simpy", plan)
+    play("compiled", plan)
+    play(AUTO, plan)
     monkeypatch.setattr(compiled_engine, "IS_COMPILED", False)
-    play(AUTO, large)
+    play(AUTO, plan)
+    assert played == ["simpy", "compiled", "compiled", "simpy"]
+
+
+def test_numba_is_imported_when_there_is_enough_to_play(played: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_WORTH_AN_IMPORT_VISITS", 25)
+    monkeypatch.setattr(choice._WithoutNumba, "visits", 0)
     monkeypatch.delitem(sys.modules, "numba")
-    monkeypatch.setattr(compiled_engine, "IS_COMPILED", True)
-    play(AUTO, small)
-    assert played == ["simpy", "compiled", "compiled", "simpy", "simpy"]
+    for _ in range(4):
+        play(AUTO, tandem_plan(2))
+    assert played == ["simpy", "simpy", "compiled", "compiled"]
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
+    assert load_engine().IS_COMPILED
 
 
 def test_who_does_not_play_does_not_import_numba() -> None:
