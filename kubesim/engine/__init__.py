@@ -8,15 +8,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from kubesim.engine import simpy_engine
+from kubesim.engine.choice import AUTO, ENGINES, play
 from kubesim.engine.integers import Int64Array
 from kubesim.engine.plan import NEVER, UNLIMITED, Plan
 from kubesim.engine.tables import Tables
 from kubesim.engine.trace import Trace
 
-ENGINES: dict[str, Callable[[Plan], Trace]] = {"simpy": simpy_engine.simulate}
-"""Every engine by its name; each gives the same trace for the same plan."""
-
-__all__ = ["ENGINES", "NEVER", "UNLIMITED", "Int64Array", "Plan", "Tables", "Trace"]
+__all__ = ["AUTO", "ENGINES", "NEVER", "UNLIMITED", "Int64Array", "Plan", "Tables", "Trace", "play"]

@@ -9,6 +9,9 @@ from kubesim.errors import PlanError
 
 Int64Array = npt.NDArray[np.int64]
 
+_LATEST_NS = 1 << 62
+"""146 years, and as much again before 64 bits overflow."""
+
 
 def read_only(name: str, value: npt.ArrayLike, dimensions: int) -> Int64Array:
     """``value`` as a read-only int64 array, whatever integers it came as.
@@ -44,3 +47,10 @@ def refuse(name: str, wrong: npt.NDArray[np.bool_], why: str, row: str) -> None:
     """
     if wrong.any():
         raise PlanError(f"plan: {name} of {row} {int(np.argmax(wrong))}: {why}")
+
+
+def too_late(latest_ns: float) -> str | None:
+    """Say why times up to this one are too large for the compiled engine, None if they are not."""
+    if latest_ns < _LATEST_NS:
+        return None
+    return f"times may come to {latest_ns:.2g} ns; the compiled engine counts to {float(_LATEST_NS):.2g} ns"

@@ -120,6 +120,18 @@ class Plan:
         """Number of visits of each packet, shape (n,)."""
         return np.asarray(np.count_nonzero(self.station >= 0, axis=1), np.int64)
 
+    def latest_ns(self) -> float:
+        """Give a time that no event is later than, nor the end of an entry's stay.
+
+        It is the last planned release and everything that may delay a packet, all one after the other.
+        """
+        is_visit = self.station >= 0
+        latest_ns = float(self.release_ns.max(initial=0))
+        latest_ns += float(self.service_ns.sum(where=is_visit, dtype=np.float64))
+        latest_ns += float(is_visit.sum()) * float(self.wake_ns.max(initial=0))
+        latest_ns += float(np.maximum(self.think_ns, self.timeout_ns).sum(dtype=np.float64))
+        return latest_ns if self.tables is None else latest_ns + self.tables.longest_ns()
+
     def _set(self, name: str, value: npt.ArrayLike, dimensions: int) -> None:
         object.__setattr__(self, name, read_only(name, value, dimensions))
 

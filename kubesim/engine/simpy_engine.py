@@ -20,6 +20,7 @@ from kubesim.engine.integers import Int64Array
 from kubesim.engine.plan import NEVER, UNLIMITED, Plan
 from kubesim.engine.tables import NO_ENTRY, Occupancy
 from kubesim.engine.trace import Trace
+from kubesim.errors import PlanError
 
 
 class _PacketEvent:
@@ -48,34 +49,29 @@ def simulate(plan: Plan) -> Trace:
     -------
     Trace
         Times of the same shape as ``plan.station``.
+
+    Raises
+    ------
+    PlanError
+        If a time does not fit into 64 bits.
     """
     environment = simpy.Environment()
     source = _Source(plan, environment)
     depart_ns = array("q", [-1]) * (plan.packets * (plan.visits + 1))
     occupancy = None if plan.tables is None else Occupancy(plan.tables)
     refused: dict[int, tuple[int, int]] = {}
-    source.start(_packet_handler(plan, environment, source, depart_ns, occupancy, refused))
-    environment.run()
+    try:
+        source.start(_packet_handler(plan, environment, source, depart_ns, occupancy, refused))
+        environment.run()
+    except OverflowError:
+        raise PlanError("plan: its times come to more nanoseconds than fit into 64 bits") from None
     depart = np.array(depart_ns, np.int64).reshape(plan.packets, plan.visits + 1)[:, 1:]
+    refused_visit, refused_place = np.full((2, plan.packets), -1, np.int64)
+    if refused:
+        refused_visit[list(refused)], refused_place[list(refused)] = np.array(list(refused.values())).T
     highest = np.array([] if occupancy is None else occupancy.highest, np.int64)
-    return _trace(plan, np.array(source.released_ns, np.int64), depart, refused, highest)
-
-
-def _trace(
-    plan: Plan, released_ns: Int64Array, depart_ns: Int64Array, refused: dict[int, tuple[int, int]], highest: Int64Array
-) -> Trace:
-    """Work out the rest: a packet joins a station the instant it is released or leaves the one before."""
-    joined_ns = np.hstack([released_ns[:, None], depart_ns[:, :-1]])[:, : plan.visits]
-    arrive_ns = np.where(plan.station >= 0, joined_ns, -1)
-    start_ns = np.where(depart_ns >= 0, depart_ns - plan.service_ns, -1)
-    refused_visit, refused_entry = np.full((2, plan.packets), -1, np.int64)
-    if plan.tables is not None and refused:
-        packet, (visit, place) = np.array(list(refused)), np.array(list(refused.values())).T
-        refused_visit[packet], refused_entry[packet] = visit, plan.tables.entry[packet, visit, place]
-        start_ns[packet, visit] = depart_ns[packet, visit] - plan.tables.refused_ns[packet, visit, place]
-        goes_on = visit + 1 < plan.visits
-        arrive_ns[packet[goes_on], visit[goes_on] + 1] = -1
-    return Trace(arrive_ns, start_ns, np.ascontiguousarray(depart_ns), refused_visit, refused_entry, highest)
+    released_ns = np.array(source.released_ns, np.int64)
+    return Trace.of_departures(plan, released_ns, np.ascontiguousarray(depart), refused_visit, refused_place, highest)
 
 
 class _Source:

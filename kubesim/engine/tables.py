@@ -87,10 +87,22 @@ class Tables:
         refuse("tables.held", self.held < 0, "fewer than 0 places cannot be taken", "table")
         refuse("tables.table", (self.table < 0) | (self.table >= len(self.capacity)), "there is no such table", "entry")
 
+    @classmethod
+    def without_entries(cls, packets: int, visits: int) -> Tables:
+        """No tables, for a plan of so many packets and visits."""
+        none = np.empty((packets, visits, 0), np.int64)
+        return cls([], [], [], none, np.empty((packets, 0), np.int64), none)
+
     def of_packets(self, packet: Int64Array) -> Tables:
         """The same for some of the packets, in this order, shape (m,)."""
         entry, keep_ns, refused_ns = self.entry[packet], self.keep_ns[packet], self.refused_ns[packet]
         return Tables(self.capacity, self.held, self.table, entry, keep_ns, refused_ns, self.limit[packet])
+
+    def longest_ns(self) -> float:
+        """Give as long as all refusals and one stay may take."""
+        is_needed = self.entry != NO_ENTRY
+        longest_refusal_ns = float(self.refused_ns.max(initial=0, where=is_needed))
+        return len(self.entry) * longest_refusal_ns + float(self.keep_ns.max(initial=0, where=is_needed.any(axis=1)))
 
     def check(self, station: Int64Array) -> None:
         """See that they fit the stations of a plan, shape (n, visits).

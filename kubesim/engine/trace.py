@@ -38,6 +38,45 @@ class Trace:
     refused_entry: Int64Array
     highest_occupancy: Int64Array
 
+    @classmethod
+    def of_departures(
+        cls,
+        plan: Plan,
+        released_ns: Int64Array,
+        depart_ns: Int64Array,
+        refused_visit: Int64Array,
+        refused_place: Int64Array,
+        highest_occupancy: Int64Array,
+    ) -> Trace:
+        """Work out the rest: a packet joins a station the instant it is released or leaves the one before.
+
+        Parameters
+        ----------
+        plan
+            What was played.
+        released_ns : array of int64, shape (n,)
+            When each packet was released, −1 if it was not.
+        depart_ns : array of int64, shape (n, visits)
+            End of service, −1 where there was none.
+        refused_visit, refused_place : array of int64, shape (n,)
+            The visit at which the packet was refused, and which of the entries that it needs there had no place; −1
+            if it was not.
+        highest_occupancy : array of int64, shape (t,)
+            As the trace has it.
+        """
+        arrive_ns = np.hstack([released_ns[:, None], depart_ns[:, :-1]])[:, : plan.visits]
+        arrive_ns[plan.station < 0] = -1
+        start_ns = np.where(depart_ns >= 0, depart_ns - plan.service_ns, -1)
+        refused_entry = np.full(plan.packets, -1, np.int64)
+        packet = np.flatnonzero(refused_visit >= 0)
+        if plan.tables is not None and len(packet):
+            visit, place = refused_visit[packet], refused_place[packet]
+            refused_entry[packet] = plan.tables.entry[packet, visit, place]
+            start_ns[packet, visit] = depart_ns[packet, visit] - plan.tables.refused_ns[packet, visit, place]
+            goes_on = visit + 1 < plan.visits
+            arrive_ns[packet[goes_on], visit[goes_on] + 1] = -1
+        return cls(arrive_ns, start_ns, depart_ns, refused_visit, refused_entry, highest_occupancy)
+
     def waiting_ns(self) -> Int64Array:
         """Waiting time at each visit, start − arrive, shape (n, visits); −1 where no service began."""
         return np.where(self.start_ns >= 0, self.start_ns - self.arrive_ns, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PACKAGES = ("kubesim", "simpy", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "joblib", "matplotlib")
+_OPTIONAL_PACKAGES = ("numba",)
 
 
 def environment(started: datetime, where: str, run_seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -35,9 +37,18 @@ def environment(started: datetime, where: str, run_seconds: Mapping[str, float])
         "where": where,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": _package_versions(),
         "run_seconds": {run_id: round(seconds, 4) for run_id, seconds in sorted(run_seconds.items())},
     }
+
+
+def _package_versions() -> dict[str, str]:
+    """What is installed of the packages that results may depend on, or how long they take."""
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    for name in _OPTIONAL_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def earlier_run_seconds(directory: Path) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kubesim.cluster import PlannedPod, build_cluster
 from kubesim.cni import cni_class
 from kubesim.cost import Kind, Number, Operation, load_cost_set
-from kubesim.engine import ENGINES
+from kubesim.engine import play
 from kubesim.errors import InputError
 from kubesim.kernel.nic import Nic, Offloads
 from kubesim.proxy import proxy_class
@@ -74,11 +74,12 @@ def _run(scenario: Scenario) -> Result:
     if scenario.conntrack is not None:
         limits = ConntrackLimits.of(scenario.conntrack, scenario.hardware.cores, costs)
     planned = make_plan(messages, classes, stations, streams, limits)
-    trace = ENGINES[scenario.engine](planned.plan)
+    trace, other_engine = play(scenario.engine, planned.plan)
     reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
     no_port = notice_of_ports(messages, planned, trace)
     notices = (
         *deployment.notices,
+        other_engine,
         reuse,
         no_port,
         notice_of_backlog(scenario.hardware),

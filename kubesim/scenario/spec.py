@@ -22,7 +22,7 @@ from pydantic import (
 from kubesim.cluster import ClusterSpec
 from kubesim.cni import cni_class, cni_names
 from kubesim.cost import DEFAULT_COST_SET, is_file_name
-from kubesim.engine import ENGINES
+from kubesim.engine import AUTO, ENGINES
 from kubesim.errors import did_you_mean
 from kubesim.files import YamlDocument
 from kubesim.proxy import proxy_class, proxy_names
@@ -174,7 +174,11 @@ class Scenario(BaseModel):
         default=None, description="a change of the cluster, to see what rules it makes a node write"
     )
     costs: str = Field(default=DEFAULT_COST_SET, description="cost set: a name, or a YAML file")
-    engine: str = Field(default="simpy", description="who plays the packets")
+    engine: str = Field(
+        default=AUTO,
+        description="who plays the packets: compiled (Numba; slow without it), simpy, or auto: whichever is faster "
+        "here; results are the same",
+    )
     seed: int = Field(default=1, ge=0, lt=1 << 64, description="of all random numbers")
     replication: int = Field(default=0, ge=0, le=1_000_000, description="which repetition with other random numbers")
     warmup: WarmUp = Field(
@@ -185,8 +189,9 @@ class Scenario(BaseModel):
     @field_validator("engine")
     @classmethod
     def _is_engine(cls, name: str) -> str:
-        if name not in ENGINES:
-            raise ValueError(f"there is no engine {name!r}: {did_you_mean(name, ENGINES)}")
+        known = (AUTO, *ENGINES)
+        if name not in known:
+            raise ValueError(f"there is no engine {name!r}: {did_you_mean(name, known)}")
         return name
 
     def with_fields(self, fields: Mapping[str, Any]) -> Scenario:

@@ -185,3 +185,40 @@ class ReferenceEngine:
         """One of the three arrays of a trace."""
         found: dict[tuple[int, int], int] = getattr(self, which)
         return [[found.get((p, v), -1) for v in range(self.plan.visits)] for p in range(self.plan.packets)]
+
+
+def busy_plan(random: np.random.Generator, packets: int, grain_ns: int) -> Plan:
+    """A plan in which about everything there is happens all the time; the coarser its times, the more at once."""
+    stations, visits, kinds, entries = 6, 5, 2, max(4, packets // 10)
+
+    def times(least: int, most_ns: int, *shape: int) -> Int64Array:
+        return random.integers(least, max(most_ns // grain_ns, least + 1), shape) * grain_ns
+
+    station = random.integers(0, stations, (packets, visits))
+    station[np.arange(visits) >= random.integers(0, visits + 1, packets)[:, None]] = -1
+    servers = random.integers(1, 4, stations)
+    before = (np.arange(packets) * random.random(packets)).astype(np.int64)
+    is_follower = (random.random(packets) < 0.4) & (np.arange(packets) > 0)
+    entry = random.integers(0, entries, (packets, visits, kinds)) + np.arange(kinds) * entries
+    entry[(random.random(entry.shape) < 0.7) | (station < 0)[:, :, None]] = -1
+    places = 2 + entries // 10
+    return Plan(
+        release_ns=times(0, 3 * packets, packets),
+        station=station,
+        service_ns=times(1, 60, packets, visits),
+        servers=servers,
+        capacity=np.where(random.random(stations) < 0.3, UNLIMITED, servers + random.integers(0, 12, stations)),
+        after=np.where(is_follower, before, NEVER),
+        think_ns=times(0, 100, packets),
+        timeout_ns=np.where(random.random(packets) < 0.3, NEVER, times(0, 100, packets)),
+        wake_ns=times(0, 40, stations),
+        tables=Tables(
+            capacity=random.integers(places // 2, places, 2 * kinds),
+            held=random.integers(0, 2, 2 * kinds),
+            table=np.ravel(random.integers(0, 2, (kinds, entries)) + 2 * np.arange(kinds)[:, None]),
+            entry=entry,
+            keep_ns=times(1, 2000, packets, kinds),
+            refused_ns=times(1, 40, packets, visits, kinds),
+            limit=random.integers(places // 2, 2 * places, (packets, kinds)),
+        ),
+    )
