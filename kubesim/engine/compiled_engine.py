@@ -52,9 +52,13 @@ def _inlined(function: _Function) -> _Function:
     return _jit(function, is_inlined=True)
 
 
-# Columns of `packets`: the visit it makes, who stands behind it in its queue, when it was released; where a table
-# refused it, for which of the entries that it needs there, and how long it is served then, 0 if it was not refused.
-_VISIT, _BEHIND, _RELEASED_NS, _REFUSED_VISIT, _REFUSED_PLACE, _REFUSED_NS = range(6)
+# Columns of `packets`: the visit it makes, −1 before it is released; who stands behind it in its queue, when it was
+# released; where a table refused it, for which of the entries that it needs there, and how long it is served then, 0 if
+# it was not refused; and whether it is held: the loop stops before it is released.
+VISIT, BEHIND, RELEASED_NS, _REFUSED_VISIT, _REFUSED_PLACE, REFUSED_NS, HELD = range(7)
+
+ENDED = 1 << 40
+"""In the place of the visit: its way is over, or it was never sent and never will be."""
 
 # Columns of `loops`, by packet: when it may be released at the earliest, how long after the end, or the loss, of the
 # packet before; the first of those that its own end releases, and the next one that is released with it.
@@ -62,11 +66,11 @@ _EARLIEST_NS, _THINK_NS, _TIMEOUT_NS, _FIRST_FOLLOWER, _NEXT_FOLLOWER = range(5)
 
 # Columns of `stations`: idle servers, how long they take to wake up, who became idle last and how many of them are
 # awake at that instant; the queue's ends, its length and its places.
-_IDLE, _WAKE_NS, _WARM_AT_NS, _WARM, _FIRST, _LAST, _WAITING, _PLACES = range(8)
+_IDLE, _WAKE_NS, _WARM_AT_NS, _WARM, FIRST, LAST, _WAITING, _PLACES = range(8)
 
 # Columns of `events`, a binary heap: its root is in row 1, and row 0 holds how many there are, and 1 while the first
 # happens: then it waits to be replaced, which is half the work of taking it out and putting another in.
-_DUE_NS, _PACKET = range(2)
+DUE_NS, PACKET = range(2)
 
 # Columns of `entries`: the table, when it leaves, −1 if it is not in there; when that is looked at, and where it is in
 # `leaving`, a binary heap of entries by that time with their number in front. An entry that is to leave later than
@@ -75,6 +79,10 @@ _TABLE, _LEAVES_NS, _LOOKED_AT_NS, _PLACE = range(4)
 
 # Columns of `tables`.
 _CAPACITY, _TAKEN, _HIGHEST = range(3)
+
+
+FOR_EVER_NS = np.iinfo(np.int64).max
+"""As the end of a game: whenever nothing is left to happen."""
 
 
 class Arrays(NamedTuple):
@@ -120,8 +128,8 @@ def simulate(plan: Plan) -> Trace:
     if why_not is not None:
         raise PlanError(f"plan: {why_not}")
     arrays = arrays_of(plan)
-    play(*arrays)
-    released_ns, visit, place = arrays.packets[:, [_RELEASED_NS, _REFUSED_VISIT, _REFUSED_PLACE]].T.copy()
+    play(*arrays, until_ns=FOR_EVER_NS)
+    released_ns, visit, place = arrays.packets[:, [RELEASED_NS, _REFUSED_VISIT, _REFUSED_PLACE]].T.copy()
     return Trace.of_departures(plan, released_ns, arrays.depart_ns, visit, place, arrays.tables[:, _HIGHEST].copy())
 
 
@@ -129,8 +137,8 @@ def arrays_of(plan: Plan) -> Arrays:
     """Put a plan into the arrays that :func:`play` works on, as they are before the first event."""
     planned = np.flatnonzero(plan.after == NEVER)
     tables = Tables.without_entries(plan.packets, plan.visits) if plan.tables is None else plan.tables
-    packets = np.full((plan.packets, 6), -1)
-    packets[:, _REFUSED_NS] = 0
+    packets = np.full((plan.packets, 7), -1)
+    packets[:, [REFUSED_NS, HELD]] = 0
     return Arrays(
         planned=planned[np.argsort(plan.release_ns[planned], kind="stable")],
         release_ns=plan.release_ns,
@@ -142,8 +150,8 @@ def arrays_of(plan: Plan) -> Arrays:
         limit=tables.limit,
         depart_ns=np.full((plan.packets, plan.visits), -1),
         packets=packets,
-        loops=_loops(plan),
-        stations=_stations(plan),
+        loops=loops_of(plan.release_ns, plan.after, plan.think_ns, plan.timeout_ns),
+        stations=stations_of(plan.servers, plan.capacity, plan.wake_ns),
         events=np.zeros((plan.packets + 1, 2), np.int64),
         entries=_columns(tables.table, *np.full((3, len(tables.table)), -1)),
         leaving=np.zeros(len(tables.table) + 1, np.int64),
@@ -156,29 +164,28 @@ def _columns(*columns: Int64Array) -> Int64Array:
     return np.ascontiguousarray(np.array(columns, np.int64).T)
 
 
-def _loops(plan: Plan) -> Int64Array:
+def loops_of(release_ns: Int64Array, after: Int64Array, think_ns: Int64Array, timeout_ns: Int64Array) -> Int64Array:
     """Who is released by whom; nothing where nobody is."""
-    waiting = np.flatnonzero(plan.after != NEVER)
+    waiting = np.flatnonzero(after != NEVER)
     if not len(waiting):
         return np.empty((0, 5), np.int64)
-    none = np.full(plan.packets, -1)
-    loops = _columns(plan.release_ns, plan.think_ns, plan.timeout_ns, none, none)
-    waiting = waiting[np.argsort(plan.after[waiting], kind="stable")]
-    before = plan.after[waiting]
+    none = np.full(len(after), -1)
+    loops = _columns(release_ns, think_ns, timeout_ns, none, none)
+    waiting = waiting[np.argsort(after[waiting], kind="stable")]
+    before = after[waiting]
     is_first = np.diff(before, prepend=-1) > 0
     loops[before[is_first], _FIRST_FOLLOWER] = waiting[is_first]
     loops[waiting[:-1][~is_first[1:]], _NEXT_FOLLOWER] = waiting[1:][~is_first[1:]]
     return loops
 
 
-def _stations(plan: Plan) -> Int64Array:
+def stations_of(servers: Int64Array, capacity: Int64Array, wake_ns: Int64Array) -> Int64Array:
     """All of them empty."""
-    stations = np.full((plan.stations, 8), -1)
-    stations[:, _IDLE] = plan.servers
-    stations[:, _WAKE_NS] = plan.wake_ns
+    stations = np.full((len(servers), 8), -1)
+    stations[:, _IDLE] = servers
+    stations[:, _WAKE_NS] = wake_ns
     stations[:, _WARM] = stations[:, _WAITING] = 0
-    is_unlimited = plan.capacity == UNLIMITED
-    stations[:, _PLACES] = np.where(is_unlimited, np.iinfo(np.int64).max, plan.capacity - plan.servers)
+    stations[:, _PLACES] = np.where(capacity == UNLIMITED, np.iinfo(np.int64).max, capacity - servers)
     return stations
 
 
@@ -200,27 +207,38 @@ def play(  # noqa: PLR0917 - one by one as everywhere below, in the order of Arr
     entries: Int64Array,
     leaving: Int64Array,
     tables: Int64Array,
-) -> None:
-    """Play a plan until nothing is left to happen."""
+    until_ns: int,
+) -> int:
+    """Play a plan until nothing is left to happen, or not before a time, or somebody is to be released who is held.
+
+    Returns
+    -------
+    int
+        How many of ``planned`` were released.
+    """
     has_tables, has_loops = entry_of.shape[2] > 0, len(loops) > 0
     released = 0
     while True:
         if released < len(planned) and _is_first(events, release_ns[planned[released]], planned[released]):
             packet = planned[released]
             now = release_ns[packet]
-            packets[packet, _RELEASED_NS] = now
+            if now >= until_ns or packets[packet, HELD]:
+                return released
+            packets[packet, RELEASED_NS] = now
             released += 1
         elif events[0, 0]:
-            now, packet = events[1, _DUE_NS], events[1, _PACKET]
+            now, packet = events[1, DUE_NS], events[1, PACKET]
+            if now >= until_ns or (packets[packet, HELD] and packets[packet, VISIT] < 0):
+                return released
             events[0, 1] = 1
-            if packets[packet, _VISIT] >= 0:
-                station = station_of[packet, packets[packet, _VISIT]]
+            if packets[packet, VISIT] >= 0:
+                station = station_of[packet, packets[packet, VISIT]]
                 _leave(packets, stations, events, service_ns, depart_ns, station, now)
         else:
-            return
-        packets[packet, _VISIT] += 1
-        visit = packets[packet, _VISIT]
-        is_lost = has_tables and packets[packet, _REFUSED_NS] > 0
+            return released
+        packets[packet, VISIT] += 1
+        visit = packets[packet, VISIT]
+        is_lost = has_tables and packets[packet, REFUSED_NS] > 0
         has_ended = is_lost or visit == station_of.shape[1] or station_of[packet, visit] < 0
         if not has_ended:
             station = station_of[packet, visit]
@@ -230,10 +248,11 @@ def play(  # noqa: PLR0917 - one by one as everywhere below, in the order of Arr
                     _let_leave(entries, leaving, tables, now)
                     _take_entries(packets, entries, leaving, tables, entry_of, keep_ns, refused_ns, limit, packet, now)
                 _join(packets, stations, events, service_ns, depart_ns, packet, station, now)
-        if has_ended and has_loops:
-            _release_followers(packets, loops, events, packet, now, is_lost)
-        if events[0, 1]:
-            _drop_first_event(events)
+        if has_ended:
+            packets[packet, VISIT] = ENDED
+            if has_loops:
+                _release_followers(packets, loops, events, packet, now, is_lost)
+        _drop_first_event(events)
 
 
 @_inlined
@@ -248,8 +267,8 @@ def _leave(
 ) -> None:
     """Let a packet leave the station, where the head of the queue starts, or else a server becomes idle."""
     if stations[station, _WAITING]:
-        head = stations[station, _FIRST]
-        stations[station, _FIRST] = packets[head, _BEHIND]
+        head = stations[station, FIRST]
+        stations[station, FIRST] = packets[head, BEHIND]
         stations[station, _WAITING] -= 1
         _serve(packets, events, service_ns, depart_ns, head, now)
         return
@@ -290,10 +309,10 @@ def _join(
         _serve(packets, events, service_ns, depart_ns, packet, start_ns)
         return
     if stations[station, _WAITING]:
-        packets[stations[station, _LAST], _BEHIND] = packet
+        packets[stations[station, LAST], BEHIND] = packet
     else:
-        stations[station, _FIRST] = packet
-    stations[station, _LAST] = packet
+        stations[station, FIRST] = packet
+    stations[station, LAST] = packet
     stations[station, _WAITING] += 1
 
 
@@ -302,7 +321,7 @@ def _serve(
     packets: Int64Array, events: Int64Array, service_ns: Int64Array, depart_ns: Int64Array, packet: int, start_ns: int
 ) -> None:
     """Start the packet's service, for as long as it takes."""
-    visit, refused_ns = packets[packet, _VISIT], packets[packet, _REFUSED_NS]
+    visit, refused_ns = packets[packet, VISIT], packets[packet, REFUSED_NS]
     end_ns = start_ns + (refused_ns or service_ns[packet, visit])
     depart_ns[packet, visit] = end_ns
     _add_event(events, end_ns, packet)
@@ -316,18 +335,18 @@ def _release_followers(
 
     Those are linked as in a queue: a packet that is not sent stands in no other.
     """
-    packets[packet, _BEHIND] = -1
+    packets[packet, BEHIND] = -1
     ended = packet
     while ended >= 0:
-        follower, ended = loops[ended, _FIRST_FOLLOWER], packets[ended, _BEHIND]
+        follower, ended = loops[ended, _FIRST_FOLLOWER], packets[ended, BEHIND]
         while follower >= 0:
             delay_ns = loops[follower, _TIMEOUT_NS] if is_lost else loops[follower, _THINK_NS]
             if delay_ns == NEVER:
-                packets[follower, _BEHIND] = ended
+                packets[follower, VISIT], packets[follower, BEHIND] = ENDED, ended
                 ended = follower
             else:
                 due_ns = max(now + delay_ns, loops[follower, _EARLIEST_NS])
-                packets[follower, _RELEASED_NS] = due_ns
+                packets[follower, RELEASED_NS] = due_ns
                 _add_event(events, due_ns, follower)
             follower = loops[follower, _NEXT_FOLLOWER]
 
@@ -341,7 +360,7 @@ def _is_before(due_ns: int, packet: int, other_due_ns: int, other_packet: int) -
 @_inlined
 def _is_first(events: Int64Array, due_ns: int, packet: int) -> bool:
     """Whether an event comes before all pending ones."""
-    return events[0, 0] == 0 or _is_before(due_ns, packet, events[1, _DUE_NS], events[1, _PACKET])
+    return events[0, 0] == 0 or _is_before(due_ns, packet, events[1, DUE_NS], events[1, PACKET])
 
 
 @_inlined
@@ -355,19 +374,21 @@ def _add_event(events: Int64Array, due_ns: int, packet: int) -> None:
     events[0, 0] = place
     while place > 1:
         above = place >> 1
-        if not _is_before(due_ns, packet, events[above, _DUE_NS], events[above, _PACKET]):
+        if not _is_before(due_ns, packet, events[above, DUE_NS], events[above, PACKET]):
             break
-        events[place, _DUE_NS], events[place, _PACKET] = events[above, _DUE_NS], events[above, _PACKET]
+        events[place, DUE_NS], events[place, PACKET] = events[above, DUE_NS], events[above, PACKET]
         place = above
-    events[place, _DUE_NS], events[place, _PACKET] = due_ns, packet
+    events[place, DUE_NS], events[place, PACKET] = due_ns, packet
 
 
 @_inlined
 def _drop_first_event(events: Int64Array) -> None:
-    """Take the first event out: the last one goes where it was."""
+    """Take the first event out, if it has not been replaced: the last one goes where it was."""
+    if not events[0, 1]:
+        return
     count = events[0, 0]
     events[0, 0], events[0, 1] = count - 1, 0
-    _put_first(events, events[count, _DUE_NS], events[count, _PACKET])
+    _put_first(events, events[count, DUE_NS], events[count, PACKET])
 
 
 @_inlined
@@ -376,14 +397,14 @@ def _put_first(events: Int64Array, due_ns: int, packet: int) -> None:
     count, place, below = events[0, 0], 1, 2
     while below <= count:
         if below < count and _is_before(
-            events[below + 1, _DUE_NS], events[below + 1, _PACKET], events[below, _DUE_NS], events[below, _PACKET]
+            events[below + 1, DUE_NS], events[below + 1, PACKET], events[below, DUE_NS], events[below, PACKET]
         ):
             below += 1
-        if not _is_before(events[below, _DUE_NS], events[below, _PACKET], due_ns, packet):
+        if not _is_before(events[below, DUE_NS], events[below, PACKET], due_ns, packet):
             break
-        events[place, _DUE_NS], events[place, _PACKET] = events[below, _DUE_NS], events[below, _PACKET]
+        events[place, DUE_NS], events[place, PACKET] = events[below, DUE_NS], events[below, PACKET]
         place, below = below, below << 1
-    events[place, _DUE_NS], events[place, _PACKET] = due_ns, packet
+    events[place, DUE_NS], events[place, PACKET] = due_ns, packet
 
 
 @_jit
@@ -400,7 +421,7 @@ def _take_entries(
     now: int,
 ) -> None:
     """Put in, or set anew, all entries that the packet needs at its visit, or note which of them is not to be had."""
-    visit = packets[packet, _VISIT]
+    visit = packets[packet, VISIT]
     for place in range(entry_of.shape[2]):
         entry = entry_of[packet, visit, place]
         if entry == NO_ENTRY or entries[entry, _LEAVES_NS] >= 0:
@@ -408,7 +429,7 @@ def _take_entries(
         table = entries[entry, _TABLE]
         if tables[table, _TAKEN] >= min(tables[table, _CAPACITY], limit[packet, place]):
             packets[packet, _REFUSED_VISIT], packets[packet, _REFUSED_PLACE] = visit, place
-            packets[packet, _REFUSED_NS] = refused_ns[packet, visit, place]
+            packets[packet, REFUSED_NS] = refused_ns[packet, visit, place]
             return
     for place in range(entry_of.shape[2]):
         entry = entry_of[packet, visit, place]

@@ -64,9 +64,7 @@ class Trace:
         highest_occupancy : array of int64, shape (t,)
             As the trace has it.
         """
-        arrive_ns = np.hstack([released_ns[:, None], depart_ns[:, :-1]])[:, : plan.visits]
-        arrive_ns[plan.station < 0] = -1
-        start_ns = np.where(depart_ns >= 0, depart_ns - plan.service_ns, -1)
+        arrive_ns, start_ns = joined_and_started(plan.station, plan.service_ns, released_ns, depart_ns)
         refused_entry = np.full(plan.packets, -1, np.int64)
         packet = np.flatnonzero(refused_visit >= 0)
         if plan.tables is not None and len(packet):
@@ -106,3 +104,19 @@ class Trace:
         if not self.depart_ns.size:
             return np.full(len(self.depart_ns), -1, np.int64)
         return np.asarray(np.maximum(self.depart_ns.max(axis=1), self.arrive_ns.max(axis=1)), np.int64)
+
+
+def joined_and_started(
+    station: Int64Array, service_ns: Int64Array, released_ns: Int64Array, depart_ns: Int64Array
+) -> tuple[Int64Array, Int64Array]:
+    """When packets arrive and start, shape (n, visits) each, from when they are released and depart.
+
+    A packet joins a station the instant it is released or leaves the one before.
+    """
+    arrive_ns = np.empty_like(depart_ns)
+    if arrive_ns.shape[1]:
+        arrive_ns[:, 0], arrive_ns[:, 1:] = released_ns, depart_ns[:, :-1]
+    arrive_ns[station < 0] = -1
+    start_ns = depart_ns - service_ns
+    start_ns[depart_ns < 0] = -1
+    return arrive_ns, start_ns

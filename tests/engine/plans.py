@@ -12,7 +12,7 @@ from kubesim.engine import NEVER, UNLIMITED, Int64Array, Plan, Tables
 
 
 @st.composite
-def plans(draw: st.DrawFn, loops: bool = True) -> Plan:
+def plans(draw: st.DrawFn, loops: bool = True, has_tables: bool = True) -> Plan:
     """Small numbers, so that packets meet at the same instant all the time."""
     packets = draw(st.integers(0, 14))
     stations = draw(st.integers(1, 4))
@@ -44,7 +44,7 @@ def plans(draw: st.DrawFn, loops: bool = True) -> Plan:
         think_ns=np.array(times(small, packets), np.int64),
         timeout_ns=np.array(times(st.one_of(st.just(NEVER), small), packets), np.int64),
         wake_ns=times(st.sampled_from([0, 0, 2]), stations),
-        tables=draw(st.none() | tables(station)),
+        tables=draw(st.none() | tables(station)) if has_tables else None,
     )
 
 
@@ -187,7 +187,7 @@ class ReferenceEngine:
         return [[found.get((p, v), -1) for v in range(self.plan.visits)] for p in range(self.plan.packets)]
 
 
-def busy_plan(random: np.random.Generator, packets: int, grain_ns: int) -> Plan:
+def busy_plan(random: np.random.Generator, packets: int, grain_ns: int, *, has_tables: bool = True) -> Plan:
     """A plan in which about everything there is happens all the time; the coarser its times, the more at once."""
     stations, visits, kinds, entries = 6, 5, 2, max(4, packets // 10)
 
@@ -212,7 +212,9 @@ def busy_plan(random: np.random.Generator, packets: int, grain_ns: int) -> Plan:
         think_ns=times(0, 100, packets),
         timeout_ns=np.where(random.random(packets) < 0.3, NEVER, times(0, 100, packets)),
         wake_ns=times(0, 40, stations),
-        tables=Tables(
+        tables=None
+        if not has_tables
+        else Tables(
             capacity=random.integers(places // 2, places, 2 * kinds),
             held=random.integers(0, 2, 2 * kinds),
             table=np.ravel(random.integers(0, 2, (kinds, entries)) + 2 * np.arange(kinds)[:, None]),

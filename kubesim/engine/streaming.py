@@ -1,0 +1,245 @@
+"""Playing a plan part by part: what has ended goes, what has not stays, and the next part comes to it.
+
+The loop is that of the compiled engine. A plan's packets come in parts, in any order, as long as each comes before the
+packet that releases it is released itself, and before the time at which it is released if none does: the loop stops
+there (packets are *held*). Between two stops the rows of packets that have ended are taken out of all arrays, those of
+new ones put in, by their numbers, and what refers to rows follows them. Ties are told by numbers as ever, so that the
+times are those of the whole plan, to the last nanosecond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kubesim.engine import compiled_engine as loop
+from kubesim.engine.integers import Int64Array, too_late
+from kubesim.engine.plan import NEVER
+from kubesim.engine.tables import Tables
+from kubesim.engine.trace import joined_and_started
+from kubesim.errors import PlanError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some packets of a plan, in the order of their numbers; ``m`` of them. Arrays are as in :class:`Plan`.
+
+    Parameters
+    ----------
+    number : array of int64, shape (m,)
+        The packet's number in the whole plan, rising.
+    release_ns, after, think_ns, timeout_ns : array of int64, shape (m,)
+        ``after`` holds numbers of the whole plan, of packets of this part or of earlier ones.
+    station, service_ns : array of int64, shape (m, visits)
+        Every part has the same number of visits.
+    """
+
+    number: Int64Array
+    release_ns: Int64Array
+    station: Int64Array
+    service_ns: Int64Array
+    after: Int64Array
+    think_ns: Int64Array
+    timeout_ns: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def rows(self, rows: Int64Array | npt.NDArray[np.bool_]) -> Part:
+        """Some of them."""
+        return Part(*(column[rows] for column in self._columns()))
+
+    def merged(self, other: Part, place: Int64Array, place_of_other: Int64Array) -> Part:
+        """Put these and others at the given places of a longer part."""
+        columns = []
+        for mine, theirs in zip(self._columns(), other._columns(), strict=True):
+            column = np.empty((len(mine) + len(theirs), *mine.shape[1:]), np.int64)
+            column[place], column[place_of_other] = mine, theirs
+            columns.append(column)
+        return Part(*columns)
+
+    def lasting_ns(self) -> float:
+        """As long as everything in it may take, one after the other."""
+        own_ns = float(np.where(self.station >= 0, self.service_ns, 0).sum(dtype=np.float64))
+        return own_ns + float(np.maximum(self.think_ns, self.timeout_ns).sum(dtype=np.float64))
+
+    def _columns(self) -> tuple[Int64Array, ...]:
+        return (
+            self.number,
+            self.release_ns,
+            self.station,
+            self.service_ns,
+            self.after,
+            self.think_ns,
+            self.timeout_ns,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PlayedPart:
+    """Packets whose way has ended, in the order of their numbers; ``m`` of them.
+
+    Parameters
+    ----------
+    part
+        What was planned.
+    arrive_ns, start_ns, depart_ns : array of int64, shape (m, visits)
+        As in :class:`kubesim.engine.Trace`.
+    """
+
+    part: Part
+    arrive_ns: Int64Array
+    start_ns: Int64Array
+    depart_ns: Int64Array
+
+    def is_delivered(self) -> npt.NDArray[np.bool_]:
+        """Whether the packet finished its last visit, shape (m,)."""
+        visits = np.count_nonzero(self.part.station >= 0, axis=1)
+        return (visits > 0) & (np.count_nonzero(self.depart_ns >= 0, axis=1) == visits)
+
+
+class PlanStream:
+    """Plays parts of a plan that has no tables.
+
+    Parameters
+    ----------
+    servers, capacity, wake_ns : array of int64, shape (s,)
+        Stations, as in :class:`Plan`.
+    visits
+        The most that a packet makes.
+    """
+
+    def __init__(self, servers: Int64Array, capacity: Int64Array, wake_ns: Int64Array, visits: int) -> None:
+        self._stations = loop.stations_of(servers, capacity, wake_ns)
+        self._longest_wake_ns = int(wake_ns.max(initial=0))
+        none, no_visits = np.empty(0, np.int64), np.empty((0, visits), np.int64)
+        self._part = Part(none, none, no_visits, no_visits, none, none, none)
+        self._packets = np.empty((0, 7), np.int64)
+        self._depart_ns = no_visits
+        self._events = np.zeros((1, 2), np.int64)
+        self._latest_ns = 0.0
+
+    @property
+    def waiting(self) -> Part:
+        """The packets that are here and have not come to their first station yet."""
+        return self._part.rows(self._packets[:, loop.VISIT] < 0)
+
+    def feed(self, part: Part) -> None:
+        """Take more packets.
+
+        Raises
+        ------
+        PlanError
+            If times may become too large for 64 bits.
+        """
+        self._latest_ns = max(self._latest_ns, float(part.release_ns.max(initial=0)))
+        visits = float(np.count_nonzero(part.station >= 0))
+        self._latest_ns += part.lasting_ns() + visits * self._longest_wake_ns
+        why_not = too_late(self._latest_ns)
+        if why_not is not None:
+            raise PlanError(f"plan: {why_not}")
+        mine, theirs = self._part.number, part.number
+        place = np.arange(len(mine)) + np.searchsorted(theirs, mine)
+        place_of_other = np.arange(len(theirs)) + np.searchsorted(mine, theirs)
+        self._part = self._part.merged(part, place, place_of_other)
+        packets = np.full((len(self._part), 7), -1)
+        packets[place] = self._packets
+        depart_ns = np.full(self._part.station.shape, -1)
+        depart_ns[place] = self._depart_ns
+        packets[place_of_other, loop.REFUSED_NS] = 0
+        self._packets, self._depart_ns = packets, depart_ns
+        self._move(place)
+
+    def play(self, is_held: npt.NDArray[np.bool_], until_ns: int) -> PlayedPart:
+        """Go on until a packet that is held would be released, or this time has come; then give what has ended.
+
+        Parameters
+        ----------
+        is_held : array of bool, shape (w,)
+            Of each packet that is :attr:`waiting`, as :func:`held` finds it.
+        until_ns
+            When the first packet comes that is not here yet and is released by none; the largest int64 for never.
+        """
+        part, packets = self._part, self._packets
+        packets[:, loop.HELD] = 0
+        packets[packets[:, loop.VISIT] < 0, loop.HELD] = is_held
+        is_due = packets[:, loop.RELEASED_NS] < 0  # the others that wait are in the heap already
+        waits_for_another = is_due & (part.after != NEVER)
+        after = np.where(waits_for_another, np.searchsorted(part.number, part.after), NEVER)
+        planned = np.flatnonzero(is_due & (part.after == NEVER))
+        planned = planned[np.argsort(part.release_ns[planned], kind="stable")]
+        none = Tables.without_entries(len(part), part.station.shape[1])
+        loop.play(
+            planned=planned,
+            release_ns=part.release_ns,
+            station_of=part.station,
+            service_ns=part.service_ns,
+            entry_of=none.entry,
+            keep_ns=none.keep_ns,
+            refused_ns=none.refused_ns,
+            limit=none.limit,
+            depart_ns=self._depart_ns,
+            packets=packets,
+            loops=loop.loops_of(part.release_ns, after, part.think_ns, part.timeout_ns),
+            stations=self._stations,
+            events=self._events,
+            entries=np.empty((0, 4), np.int64),
+            leaving=np.zeros(1, np.int64),
+            tables=np.empty((0, 3), np.int64),
+            until_ns=until_ns,
+        )
+        return self._taken_out()
+
+    def _taken_out(self) -> PlayedPart:
+        """Take out the packets whose way has ended."""
+        has_ended = self._packets[:, loop.VISIT] == loop.ENDED
+        part, depart_ns = self._part.rows(has_ended), self._depart_ns[has_ended]
+        arrive_ns, start_ns = joined_and_started(
+            part.station, part.service_ns, self._packets[has_ended, loop.RELEASED_NS], depart_ns
+        )
+        stays = ~has_ended
+        self._part, self._depart_ns = self._part.rows(stays), self._depart_ns[stays]
+        self._packets = self._packets[stays]
+        self._move(np.where(stays, np.cumsum(stays) - 1, -1))
+        return PlayedPart(part, arrive_ns, start_ns, depart_ns)
+
+    def _move(self, place: Int64Array) -> None:
+        """Let what refers to rows follow them to their new places, and have room for all their events."""
+        pending = int(self._events[0, 0])
+        events = np.zeros((len(self._part) + 1, 2), np.int64)
+        events[: pending + 1] = self._events[: pending + 1]
+        events[1 : pending + 1, loop.PACKET] = place[events[1 : pending + 1, loop.PACKET]]
+        self._events = events
+        for rows, column in ((self._stations, loop.FIRST), (self._stations, loop.LAST), (self._packets, loop.BEHIND)):
+            named = rows[:, column] >= 0  # some have been served by now, and are nowhere: nobody looks at those
+            rows[named, column] = place[rows[named, column]]
+
+
+def held(waiting: Part, after: Int64Array) -> npt.NDArray[np.bool_]:
+    """Which packets must not be released before others have come: their end, or their loss, may release those.
+
+    Parameters
+    ----------
+    waiting
+        Who may be released.
+    after : array of int64, shape (u,)
+        The packets after which those come that are not here yet, by number, as far as these are here; −1 for none.
+
+    Returns
+    -------
+    array of bool, shape (w,)
+    """
+    is_held = np.isin(waiting.number, after)
+    passes_on = waiting.timeout_ns == NEVER
+    while True:
+        # The loss of a packet goes through those behind it that have no time-out, without their being released.
+        before = waiting.after[is_held & passes_on]
+        more = np.isin(waiting.number, before) & ~is_held
+        if not more.any():
+            return is_held
+        is_held |= more
