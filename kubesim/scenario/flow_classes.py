@@ -23,7 +23,7 @@ from kubesim.kernel.netfilter import recent
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
 from kubesim.scenario.visits import Lookup, PricedHop, first_lookup, priced
-from kubesim.workload import Destination, MessageKind, Messages, Part, Through
+from kubesim.workload import Destination, MessageKind, Messages, Part, Sequences, Through
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from kubesim.cluster import Endpoint, Pod
     from kubesim.cost import CostSet
     from kubesim.scenario.deployment import Deployment
+
+
+_AT_ONCE = 65_536
+"""Flows that are Python's numbers at a time: those take four times the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +188,7 @@ class FlowClasses:
 def classify(
     deployment: Deployment,
     costs: CostSet,
-    messages: Messages,
+    messages: Messages | Sequences,
     numbers: npt.NDArray[np.float64],
     is_tunnel_known: npt.NDArray[np.bool_],
     is_cached: npt.NDArray[np.bool_],
@@ -272,7 +276,7 @@ class _Flow:
 class _Classifier:
     """Remembers what has been walked."""
 
-    def __init__(self, deployment: Deployment, costs: CostSet, messages: Messages) -> None:
+    def __init__(self, deployment: Deployment, costs: CostSet, messages: Messages | Sequences) -> None:
         self._deployment = deployment
         self._costs = costs
         self._messages = messages
@@ -287,7 +291,7 @@ class _Classifier:
         self._servers: dict[str, int] = {}
         self._endpoints: dict[Socket, int] = {}
         self._kinds_by_service = messages.kinds_by_service()
-        self._repeated = frozenset[int]() if deployment.upcall_ratio is None else _repeated_kinds(messages)
+        self._repeated = frozenset[int]() if deployment.upcall_ratio is None else messages.repeated_kinds()
         self._tells_pods_apart = deployment.proxy.tells_pods_apart
         self._redirections: dict[tuple[Place, int, _Server], _Server] = {}
         self._place = _place_of_pod if self._tells_pods_apart else _place
@@ -302,10 +306,12 @@ class _Classifier:
         flows = self._messages.flows
         table = np.zeros((len(flows), 4), np.int64)
         columns = (flows.client, flows.service, flows.source_port, numbers, is_tunnel_known, is_cached)
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        for row, (client, service, *rest) in enumerate(rows):
-            destination = self._messages.services[service]
-            table[row] = self._classify(_Flow(self._messages.clients[client], service, destination, *rest))
+        for begin in range(0, len(flows), _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            rows = zip(*(column[part].tolist() for column in columns), strict=True)
+            for row, (client, service, *rest) in enumerate(rows, begin):
+                destination = self._messages.services[service]
+                table[row] = self._classify(_Flow(self._messages.clients[client], service, destination, *rest))
         openings = [Opening.of(hops) for hops in self._openings]
         served = list(self._servers), list(self._endpoints)
         return FlowClasses(self._route_list, openings, *served, self._source_nats, *table.T)
@@ -565,13 +571,6 @@ def _without_server(path: Path, called: tuple[str, int]) -> Path:
         return path
     address, port = called
     return replace(path, reason=f"connection refused by {path.delivered_to}: nothing listens on {address}:{port}")
-
-
-def _repeated_kinds(messages: Messages) -> frozenset[int]:
-    """Numbers of the kinds of which a flow has more than one message."""
-    pairs = messages.flow * len(messages.kinds) + messages.script.kind
-    distinct, counts = np.unique(pairs, return_counts=True)
-    return frozenset((distinct[counts > 1] % len(messages.kinds)).tolist())
 
 
 def _place(pod: Pod) -> Place:

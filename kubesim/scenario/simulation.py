@@ -192,7 +192,7 @@ def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
 def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> Messages:
     clients = _clients(scenario, deployment.cluster)
     context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
-    messages = scenario.traffic.messages(context)
+    messages = scenario.traffic.messages(context).whole()
     return (
         messages if scenario.traffic.dns is None else with_lookups(messages, scenario.traffic.dns, deployment.cluster)
     )

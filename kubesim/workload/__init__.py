@@ -23,6 +23,7 @@ from kubesim.workload._messages import (
     Through,
     Work,
 )
+from kubesim.workload._sequences import MessagesPart, Sequences
 from kubesim.workload._traffic import Traffic, WorkloadContext
 
 __all__ = [
@@ -31,8 +32,10 @@ __all__ = [
     "Flows",
     "MessageKind",
     "Messages",
+    "MessagesPart",
     "Part",
     "Script",
+    "Sequences",
     "Through",
     "Traffic",
     "Work",
@@ -61,8 +64,8 @@ class Workload(Protocol):
     def objects(self) -> tuple[dict[str, Any], ...]:
         """Kubernetes objects that it needs, made where the manifests have none of the kind and name."""
 
-    def messages(self, context: WorkloadContext) -> Messages:
-        """Make the messages."""
+    def messages(self, context: WorkloadContext) -> Messages | Sequences:
+        """Make the messages, or say how they follow from their numbers."""
 
 
 def workload_names() -> list[str]:

@@ -209,6 +209,10 @@ class Messages:
     def __len__(self) -> int:
         return len(self.flow)
 
+    def whole(self) -> Messages:
+        """All messages: these."""
+        return self
+
     def kinds_by_service(self) -> list[tuple[int, ...]]:
         """The kinds of message that flows to each of the services have, in order."""
         service = self.flows.service[self.flow]
@@ -216,6 +220,12 @@ class Messages:
             service * len(self.kinds) + self.script.kind, minlength=len(self.services) * len(self.kinds)
         )
         return [tuple(np.flatnonzero(row).tolist()) for row in counts.reshape(len(self.services), len(self.kinds))]
+
+    def repeated_kinds(self) -> frozenset[int]:
+        """Numbers of the kinds of which a flow has more than one message."""
+        pairs = self.flow * len(self.kinds) + self.script.kind
+        distinct, counts = np.unique(pairs, return_counts=True)
+        return frozenset((distinct[counts > 1] % len(self.kinds)).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,39 +249,3 @@ class Script:
 
     def __len__(self) -> int:
         return len(self.kind)
-
-    def tiled(self, times: int) -> Script:
-        """So many copies, one behind the other, that have nothing to do with each other."""
-        offset = np.repeat(np.arange(times, dtype=np.int64) * len(self), len(self))
-        after = np.tile(self.after, times)
-        return Script(
-            kind=np.tile(self.kind, times),
-            after=np.where(after == NONE, NONE, after + offset),
-            think_ns=np.tile(self.think_ns, times),
-            timeout_ns=np.tile(self.timeout_ns, times),
-        )
-
-    def chained(
-        self, times: int, begin: int, end: int, copies_per_chain: int, think_ns: int, timeout_ns: int
-    ) -> Script:
-        """As :meth:`tiled`, but step ``begin`` of a copy follows step ``end`` of the copy before.
-
-        Parameters
-        ----------
-        times
-            Copies in all.
-        begin, end
-            The steps that are joined.
-        copies_per_chain
-            After so many copies a new chain begins.
-        think_ns, timeout_ns
-            Time from the end, or the loss, of ``end`` to ``begin``.
-        """
-        tiled = self.tiled(times)
-        copies = np.arange(times, dtype=np.int64)
-        joined = copies[copies % copies_per_chain != 0]
-        begins = joined * len(self) + begin
-        tiled.after[begins] = (joined - 1) * len(self) + end
-        tiled.think_ns[begins] = think_ns
-        tiled.timeout_ns[begins] = timeout_ns
-        return tiled

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from kubesim.workload._messages import (
     INITIAL_RTO_NS,
     MINIMUM_RTO_NS,
-    NONE,
     MessageKind,
-    Script,
 )
+from kubesim.workload._sequences import Step
 
 SYN = MessageKind("syn", is_request=True, is_opening=True, send_call="syscall_connect", receive_call=None)
 SYN_ACK = MessageKind("syn_ack", is_request=False, send_call=None)
@@ -28,12 +24,10 @@ LAST_ACK = MessageKind("last_ack", is_request=False, is_closing=True, send_call=
 
 @dataclass(frozen=True)
 class Conversation:
-    """A connection: handshake, a number of exchanges and, if wanted, the close.
+    """A connection: handshake, exchanges and, if wanted, the close.
 
     Parameters
     ----------
-    exchanges
-        Requests, each with its reply.
     request_bytes, response_bytes
         What they carry.
     work_ns
@@ -44,7 +38,6 @@ class Conversation:
         Whether the connection is closed at the end.
     """
 
-    exchanges: int
     request_bytes: int
     response_bytes: int
     work_ns: int = 0
@@ -59,24 +52,22 @@ class Conversation:
         closing = (FIN, FIN_ACK, LAST_ACK) if self.is_closed else ()
         return SYN, SYN_ACK, ACK, request, reply, *closing
 
-    def requests(self) -> npt.NDArray[np.int64]:
-        """The steps that are requests, shape (exchanges,); each one's reply is the step behind it."""
-        return 3 + 2 * np.arange(self.exchanges, dtype=np.int64)
+    @property
+    def handshake(self) -> tuple[Step, ...]:
+        """SYN, SYN-ACK and ACK."""
+        return Step(0, back=0), Step(1), Step(2)
 
     @property
-    def fin(self) -> int:
-        """The step that is the FIN."""
-        return 3 + 2 * self.exchanges
+    def first_exchange(self) -> tuple[Step, ...]:
+        """The first request and its reply; the client sends as soon as it has the SYN-ACK, its ACK is on the way."""
+        return Step(3, back=2, timeout_ns=INITIAL_RTO_NS, begins=True), Step(4, ends=True)
 
-    def script(self) -> Script:
-        """The steps: SYN, SYN-ACK, ACK, exchanges, and FIN, FIN-ACK, last ACK."""
-        closing = [5, 6, 7] if self.is_closed else []
-        kind = np.concatenate([[0, 1, 2], np.tile([3, 4], self.exchanges), np.array(closing, np.int64)])
-        after = np.arange(-1, len(kind) - 1, dtype=np.int64)
-        after[3] = 1  # the client sends as soon as it has the SYN-ACK; its ACK is on the way
-        think_ns, timeout_ns = np.zeros(len(kind), np.int64), np.full(len(kind), NONE, np.int64)
-        requests = self.requests()
-        think_ns[requests[1:]] = self.think_ns
-        timeout_ns[requests] = MINIMUM_RTO_NS
-        timeout_ns[3] = INITIAL_RTO_NS
-        return Script(kind, after, think_ns, timeout_ns)
+    @property
+    def exchange(self) -> tuple[Step, ...]:
+        """Any later request and its reply."""
+        return Step(3, think_ns=self.think_ns, timeout_ns=MINIMUM_RTO_NS, begins=True), Step(4, ends=True)
+
+    @property
+    def close(self) -> tuple[Step, ...]:
+        """FIN, FIN-ACK and last ACK."""
+        return Step(5), Step(6), Step(7)

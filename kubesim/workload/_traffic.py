@@ -180,6 +180,25 @@ def refuse_too_many(messages: int) -> None:
         )
 
 
+MOST_CONNECTIONS = 5_000_000
+"""Connections of one run that are held in memory at the most, whether their messages are or not."""
+
+
+def refuse_too_many_connections(connections: int) -> int:
+    """Refuse a workload whose connections alone would not fit in memory; gives their number back.
+
+    Raises
+    ------
+    InputError
+        If it has more than :data:`MOST_CONNECTIONS`.
+    """
+    if connections > MOST_CONNECTIONS:
+        raise InputError(
+            f"traffic: {connections:,} connections are too many to be held in memory, {MOST_CONNECTIONS:,} can be"
+        )
+    return connections
+
+
 MOST_SECONDS = 1e9
 """How long a run may last at the most, some thirty years: its nanoseconds have to fit in 64 bits."""
 

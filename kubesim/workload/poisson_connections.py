@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from kubesim.units import NS_PER_S, NS_PER_US
-from kubesim.workload._messages import Messages
+from kubesim.workload._sequences import RepeatingScript, Sequences
 from kubesim.workload._tcp import Conversation
 from kubesim.workload._traffic import (
     LOWEST_RATE_PER_S,
     RequestResponse,
     WorkloadContext,
     make_flows,
-    refuse_too_many,
+    refuse_too_many_connections,
     refuse_too_slow,
     targets,
 )
@@ -32,36 +32,31 @@ class Plugin(RequestResponse):
     )
     requests: int = Field(default=1, ge=1, le=1_000_000, description="requests of each connection")
 
-    def messages(self, context: WorkloadContext) -> Messages:
+    def messages(self, context: WorkloadContext) -> Sequences:
         """Make the messages, connection by connection."""
-        refuse_too_many(self.connections * (6 + 2 * self.requests))
+        refuse_too_many_connections(self.connections)
         refuse_too_slow(self.connections, self.rate_per_s)
         services = targets(self, context, self.protocol)
         conversation = Conversation(
-            self.requests,
             self.request_bytes,
             self.response_bytes,
             work_ns=round(self.server_us * NS_PER_US),
             think_ns=round(self.think_us * NS_PER_US),
         )
-        one = conversation.script()
-        flows = np.arange(self.connections)
+        syn, *answers = conversation.handshake
+        request, reply = conversation.first_exchange
         gaps = context.streams.generator("arrivals").exponential(NS_PER_S / self.rate_per_s, self.connections)
-        release_ns = np.zeros((self.connections, len(one)), np.int64)
-        release_ns[:, 0] = np.rint(np.cumsum(gaps)).astype(np.int64)
-        begins = flows[:, None] * len(one)
-        requests = begins + conversation.requests()
-        firsts = np.hstack([begins, requests[:, 1:]])
-        return Messages(
+        return Sequences(
             kinds=conversation.kinds,
             clients=context.clients,
             services=services,
-            flows=make_flows(self, context, services, flows % len(context.clients)),
-            flow=np.repeat(flows, len(one)),
-            thread=np.repeat(flows, len(one)),
-            script=one.tiled(self.connections),
-            release_ns=release_ns.ravel(),
-            first=firsts.ravel(),
-            last=(requests + 1).ravel(),
+            flows=make_flows(self, context, services, np.arange(self.connections) % len(context.clients)),
+            script=RepeatingScript(
+                head=(syn._replace(begins=True), *answers, request._replace(begins=False), reply),
+                round=conversation.exchange,
+                times=self.requests - 1,
+                tail=conversation.close,
+            ),
+            starts_ns=np.rint(np.cumsum(gaps)).astype(np.int64),
             bytes_per_transaction=self.request_bytes + self.response_bytes,
         )

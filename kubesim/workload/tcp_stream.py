@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from kubesim.workload._messages import FAST_RETRANSMIT_NS, NONE, MessageKind, Messages, Script
+from kubesim.workload._messages import FAST_RETRANSMIT_NS, MessageKind
+from kubesim.workload._sequences import RepeatingScript, Sequences, Step
 from kubesim.workload._tcp import ACK, SYN, SYN_ACK
-from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, refuse_too_many, targets
+from kubesim.workload._traffic import Traffic, WorkloadContext, make_flows, refuse_too_many_connections, targets
 
 LARGEST_BUFFER_BYTES = 65_536
 """``GSO_LEGACY_MAX_SIZE``: a buffer's length with its headers has to fit in 16 bits."""
@@ -28,11 +29,10 @@ class Plugin(Traffic):
         default=16, ge=1, le=10_000, description="buffers that may be sent before the first is acknowledged"
     )
 
-    def messages(self, context: WorkloadContext) -> Messages:
+    def messages(self, context: WorkloadContext) -> Sequences:
         """Make the messages, connection by connection."""
-        refuse_too_many(len(context.clients) * self.connections * (3 + 2 * self.buffers))
         services = targets(self, context, self.protocol)
-        threads = np.arange(len(context.clients) * self.connections)
+        threads = np.arange(refuse_too_many_connections(len(context.clients) * self.connections))
         payload = (LARGEST_BUFFER_BYTES - _HEADER_BYTES) // context.segment_bytes * context.segment_bytes
         kinds = (
             SYN,
@@ -41,30 +41,23 @@ class Plugin(Traffic):
             MessageKind("data", is_request=True, payload_bytes=payload),
             MessageKind("data_ack", is_request=False, send_call=None, receive_call=None),
         )
-        one = self._script()
-        script = one.tiled(len(threads))
-        data = (threads[:, None] * len(one) + _HANDSHAKE + 2 * np.arange(self.buffers)).ravel()
-        return Messages(
+        return Sequences(
             kinds=kinds,
             clients=context.clients,
             services=services,
             flows=make_flows(self, context, services, threads % len(context.clients)),
-            flow=np.repeat(threads, len(one)),
-            thread=np.repeat(threads, len(one)),
-            script=script,
-            release_ns=np.zeros(len(script), np.int64),
-            first=data,
-            last=data,
+            script=self._script(),
+            starts_ns=np.zeros(len(threads), np.int64),
             bytes_per_transaction=payload,
         )
 
-    def _script(self) -> Script:
+    def _script(self) -> RepeatingScript:
         """Handshake, then buffers and their acknowledgements; a buffer waits for the one a window before it."""
-        buffers = np.arange(self.buffers)
-        kind = np.concatenate([[0, 1, 2], np.tile([3, 4], self.buffers)])
-        after = np.arange(-1, len(kind) - 1)
-        data = _HANDSHAKE + 2 * buffers
-        after[data] = np.where(buffers < self.window, 1, data + 1 - 2 * self.window)
-        timeout_ns = np.full(len(kind), NONE)
-        timeout_ns[data] = FAST_RETRANSMIT_NS
-        return Script(kind, after, np.zeros(len(kind), np.int64), timeout_ns)
+        at_once = min(self.window, self.buffers)
+        head = [Step(0, back=0), Step(1), Step(2)]
+        for _ in range(at_once):
+            # The first ones are sent as soon as the SYN-ACK is there.
+            data = Step(3, back=len(head) - 1, timeout_ns=FAST_RETRANSMIT_NS, begins=True, ends=True)
+            head += [data, Step(4)]
+        data = Step(3, back=2 * self.window - 1, timeout_ns=FAST_RETRANSMIT_NS, begins=True, ends=True)
+        return RepeatingScript(tuple(head), round=(data, Step(4)), times=self.buffers - at_once)

@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from kubesim.units import NS_PER_MS, NS_PER_US
-from kubesim.workload._messages import NONE, MessageKind, Messages, Script, socket_places
-from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, refuse_too_many, targets
+from kubesim.workload._messages import MessageKind, socket_places
+from kubesim.workload._sequences import RepeatingScript, Sequences, Step
+from kubesim.workload._traffic import RequestResponse, WorkloadContext, make_flows, refuse_too_many_connections, targets
 
 
 class Plugin(RequestResponse):
@@ -20,11 +21,10 @@ class Plugin(RequestResponse):
     transactions: int = Field(default=1000, ge=1, le=100_000_000, description="transactions of each flow")
     timeout_ms: float = Field(default=1000, ge=0.001, le=1e6, description="how long a client waits for a lost reply")
 
-    def messages(self, context: WorkloadContext) -> Messages:
+    def messages(self, context: WorkloadContext) -> Sequences:
         """Make the messages, flow by flow."""
-        refuse_too_many(len(context.clients) * self.connections * 2 * self.transactions)
         services = targets(self, context, self.protocol)
-        threads = np.arange(len(context.clients) * self.connections)
+        threads = np.arange(refuse_too_many_connections(len(context.clients) * self.connections))
         work_ns = round(self.server_us * NS_PER_US)
         kinds = (
             MessageKind("first_request", is_request=True, payload_bytes=self.request_bytes, is_opening=True),
@@ -32,27 +32,18 @@ class Plugin(RequestResponse):
             MessageKind("request", is_request=True, payload_bytes=self.request_bytes),
             MessageKind("reply", is_request=False, payload_bytes=self.response_bytes, work_ns=work_ns),
         )
-        steps = 2 * self.transactions
-        is_request = np.arange(steps) % 2 == 0
-        one = Script(
-            kind=np.where(np.arange(steps) < 2, 0, 2) + ~is_request,
-            after=np.arange(-1, steps - 1),
-            think_ns=np.where(is_request, round(self.think_us * NS_PER_US), 0),
-            timeout_ns=np.where(is_request, round(self.timeout_ms * NS_PER_MS), NONE),
-        )
-        script = one.tiled(len(threads))
-        requests = np.arange(0, len(script), 2)
-        return Messages(
+        waits = {"think_ns": round(self.think_us * NS_PER_US), "timeout_ns": round(self.timeout_ms * NS_PER_MS)}
+        return Sequences(
             kinds=kinds,
             clients=context.clients,
             services=services,
             flows=make_flows(self, context, services, threads % len(context.clients)),
-            flow=np.repeat(threads, steps),
-            thread=np.repeat(threads, steps),
-            script=script,
-            release_ns=np.zeros(len(script), np.int64),
-            first=requests,
-            last=requests + 1,
+            script=RepeatingScript(
+                head=(Step(0, back=0, begins=True), Step(1, ends=True)),
+                round=(Step(2, begins=True, **waits), Step(3, ends=True)),
+                times=self.transactions - 1,
+            ),
+            starts_ns=np.zeros(len(threads), np.int64),
             bytes_per_transaction=self.request_bytes + self.response_bytes,
             socket_places=socket_places(max(self.request_bytes, self.response_bytes)),
         )

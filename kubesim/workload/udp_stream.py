@@ -8,13 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from kubesim.units import NS_PER_S
-from kubesim.workload._messages import NONE, MessageKind, Messages, Part, Script, socket_places
+from kubesim.workload._messages import MessageKind, Part, socket_places
+from kubesim.workload._sequences import RepeatingScript, Sequences, Step
 from kubesim.workload._traffic import (
     LOWEST_RATE_PER_S,
     Traffic,
     WorkloadContext,
     make_flows,
-    refuse_too_many,
+    refuse_too_many_connections,
     refuse_too_slow,
     targets,
 )
@@ -34,11 +35,10 @@ class Plugin(Traffic):
         description="datagrams per second of each flow; as fast as possible if not given",
     )
 
-    def messages(self, context: WorkloadContext) -> Messages:
+    def messages(self, context: WorkloadContext) -> Sequences:
         """Make the messages, flow by flow: for each datagram its departure, and then its arrival."""
-        refuse_too_many(len(context.clients) * self.connections * 2 * self.datagrams)
         services = targets(self, context, self.protocol)
-        threads = np.arange(len(context.clients) * self.connections)
+        threads = np.arange(refuse_too_many_connections(len(context.clients) * self.connections))
         kinds = tuple(
             MessageKind(
                 name,
@@ -50,36 +50,27 @@ class Plugin(Traffic):
             for name in ("first_datagram", "datagram")
             for part in (Part.DEPARTURE, Part.ARRIVAL)
         )
-        one = self._script()
-        script = one.tiled(len(threads))
-        departures = np.arange(0, len(script), 2)
-        release_ns = np.zeros(len(script), np.int64)
         if self.rate_per_s is not None:
             refuse_too_slow(self.datagrams, self.rate_per_s)
-            release_ns[departures] = np.rint(np.arange(len(departures)) % self.datagrams * (NS_PER_S / self.rate_per_s))
-        return Messages(
+        return Sequences(
             kinds=kinds,
             clients=context.clients,
             services=services,
             flows=make_flows(self, context, services, threads % len(context.clients)),
-            flow=np.repeat(threads, len(one)),
-            thread=np.repeat(threads, len(one)),
-            script=script,
-            release_ns=release_ns,
-            first=departures,
-            last=departures + 1,
+            script=self._script(),
+            starts_ns=np.zeros(len(threads), np.int64),
+            interval_ns=0.0 if self.rate_per_s is None else NS_PER_S / self.rate_per_s,
             bytes_per_transaction=self.message_bytes,
             socket_places=socket_places(self.message_bytes),
         )
 
-    def _script(self) -> Script:
+    def _script(self) -> RepeatingScript:
         """Departures, each when the socket buffer has room again, and the arrivals that follow them."""
         window = socket_places(self.message_bytes)
-        datagrams = np.arange(self.datagrams)
-        kind = np.tile([2, 3], self.datagrams)
-        kind[:2] = 0, 1
-        after = np.arange(-1, 2 * self.datagrams - 1)
-        after[2 * datagrams] = np.where(datagrams < window, NONE, 2 * (datagrams - window))
-        timeout_ns = np.full(len(kind), NONE)
-        timeout_ns[2 * datagrams] = 0
-        return Script(kind, after, np.zeros(len(kind), np.int64), timeout_ns)
+        at_once = min(window, self.datagrams)
+        head = []
+        for datagram in range(at_once):
+            departure, arrival = (0, 1) if datagram == 0 else (2, 3)
+            head += [Step(departure, back=0, timeout_ns=0, begins=True), Step(arrival, ends=True)]
+        departure = Step(2, back=2 * window, timeout_ns=0, begins=True)
+        return RepeatingScript(tuple(head), round=(departure, Step(3, ends=True)), times=self.datagrams - at_once)

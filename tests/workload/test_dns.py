@@ -54,7 +54,7 @@ def made(workload: str = "tcp_crr", spec: DnsSpec | None = None, **changes: Any)
     clients = [PlannedPod("default", f"client-{n + 1}", "client", node=f"node-{n + 1}") for n in range(2)]
     cluster = build_cluster(ClusterSpec(nodes=2, services=4, endpoints=2), clients, made=traffic.objects())
     pods = tuple(pod for pod in cluster.pods if pod.owner == "client")
-    before = traffic.messages(WorkloadContext(cluster, pods, Streams(1), 1398))
+    before = traffic.messages(WorkloadContext(cluster, pods, Streams(1), 1398)).whole()
     return before, with_lookups(before, spec or DnsSpec(), cluster)
 
 
@@ -138,7 +138,7 @@ def test_kube_dns_is_as_the_manifests_have_it(tmp_path: Any) -> None:
     assert [pod.owner for pod in cluster.behind(service, service.ports[0])] == ["coredns"] * 3
     file.write_text(file.read_text().replace("protocol: UDP", "protocol: TCP"))
     cluster = build_cluster(ClusterSpec(manifests=[file], services=1), made=traffic.objects())
-    before = traffic.messages(WorkloadContext(cluster, cluster.pods[:1], Streams(1), 1398))
+    before = traffic.messages(WorkloadContext(cluster, cluster.pods[:1], Streams(1), 1398)).whole()
     with pytest.raises(InputError, match=r"traffic\.dns: Service kube-system/kube-dns has no UDP port"):
         with_lookups(before, DnsSpec(), cluster)
 

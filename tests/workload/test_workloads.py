@@ -12,7 +12,7 @@ import pytest
 from kubesim.cluster import ClusterSpec, build_cluster
 from kubesim.errors import InputError
 from kubesim.streams import Streams
-from kubesim.workload import Messages, Part, WorkloadContext, workload_class, workload_names
+from kubesim.workload import Messages, Part, Sequences, WorkloadContext, workload_class, workload_names
 from tests.clusters import cluster_of, sized_cluster
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -25,14 +25,19 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def messages(workload: str, services: int = 4, seed: int = 1, **settings: Any) -> Messages:
-    """The messages of a small workload from two clients."""
+def sequences(workload: str, services: int = 4, seed: int = 1, **settings: Any) -> Sequences:
+    """A small workload from two clients."""
     model: Any = workload_class(workload)
     traffic = model.model_validate({"workload": workload, **SMALL.get(workload, {}), **settings})
     cluster = build_cluster(ClusterSpec(nodes=2, services=services, endpoints=2), fleet_protocol=model.protocol)
     clients = sized_cluster(services, 2, clients=("node-1", "node-2")).pods
-    found: Messages = traffic.messages(WorkloadContext(cluster, clients, Streams(seed), 1398))
-    return found
+    made: Sequences = traffic.messages(WorkloadContext(cluster, clients, Streams(seed), 1398))
+    return made
+
+
+def messages(workload: str, services: int = 4, seed: int = 1, **settings: Any) -> Messages:
+    """Its messages."""
+    return sequences(workload, services, seed, **settings).whole()
 
 
 def test_netperfs_names_are_there() -> None:
@@ -179,7 +184,7 @@ def call_graph(cluster: Any, **settings: Any) -> Messages:
     """The messages of a call graph."""
     model: Any = workload_class("call_graph")
     traffic = model.model_validate({"workload": "call_graph", "users": 3, "requests": 4, **settings})
-    found: Messages = traffic.messages(WorkloadContext(cluster, cluster.pods, Streams(1), 1398))
+    found: Messages = traffic.messages(WorkloadContext(cluster, cluster.pods, Streams(1), 1398)).whole()
     return found
 
 
