@@ -163,6 +163,11 @@ class Sequences:
         return len(self.starts_ns) * len(self.script)
 
     @property
+    def serving_clients(self) -> frozenset[int]:
+        """Positions of clients that are servers themselves: nobody is."""
+        return frozenset()
+
+    @property
     def transactions(self) -> int:
         """Transactions of all sequences."""
         return len(self.starts_ns) * self.script.transactions

@@ -32,7 +32,7 @@ class Plugin(RequestResponse):
             MessageKind("request", is_request=True, payload_bytes=self.request_bytes),
             MessageKind("reply", is_request=False, payload_bytes=self.response_bytes, work_ns=work_ns),
         )
-        waits = {"think_ns": round(self.think_us * NS_PER_US), "timeout_ns": round(self.timeout_ms * NS_PER_MS)}
+        think_ns, timeout_ns = round(self.think_us * NS_PER_US), round(self.timeout_ms * NS_PER_MS)
         return Sequences(
             kinds=kinds,
             clients=context.clients,
@@ -40,7 +40,7 @@ class Plugin(RequestResponse):
             flows=make_flows(self, context, services, threads % len(context.clients)),
             script=RepeatingScript(
                 head=(Step(0, back=0, begins=True), Step(1, ends=True)),
-                round=(Step(2, begins=True, **waits), Step(3, ends=True)),
+                round=(Step(2, think_ns=think_ns, timeout_ns=timeout_ns, begins=True), Step(3, ends=True)),
                 times=self.transactions - 1,
             ),
             starts_ns=np.zeros(len(threads), np.int64),

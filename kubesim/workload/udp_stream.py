@@ -72,5 +72,5 @@ class Plugin(Traffic):
         for datagram in range(at_once):
             departure, arrival = (0, 1) if datagram == 0 else (2, 3)
             head += [Step(departure, back=0, timeout_ns=0, begins=True), Step(arrival, ends=True)]
-        departure = Step(2, back=2 * window, timeout_ns=0, begins=True)
-        return RepeatingScript(tuple(head), round=(departure, Step(3, ends=True)), times=self.datagrams - at_once)
+        later = Step(2, back=2 * window, timeout_ns=0, begins=True)
+        return RepeatingScript(tuple(head), round=(later, Step(3, ends=True)), times=self.datagrams - at_once)
