@@ -73,7 +73,7 @@ def run(
         save_result(result, out, with_packets=packets, with_csv=csv)
         draw_directory(out, show.notice)
     if as_json:
-        found = {"refusals": result.planned.refusals, "drops": result.drops.to_dict("records")}
+        found = {"refusals": result.refusals, "drops": result.drops.to_dict("records")}
         print_json({"summary": summary_as_json(result), **found, **result.provenance})
     else:
         show.notices(result.notices)

@@ -76,7 +76,7 @@ def run(result: Result) -> None:
     )
     OUT.print(table)
     _drops(result)
-    for reason, flows in result.planned.refusals.items():
+    for reason, flows in result.refusals.items():
         OUT.print(f"[red]{counted(flows, 'connection')} got nowhere:[/red] {escape(reason)}", soft_wrap=True)
     _operations(result)
 

@@ -100,7 +100,8 @@ class PlayedPart:
     def is_delivered(self) -> npt.NDArray[np.bool_]:
         """Whether the packet finished its last visit, shape (m,)."""
         visits = np.count_nonzero(self.part.station >= 0, axis=1)
-        return (visits > 0) & (np.count_nonzero(self.depart_ns >= 0, axis=1) == visits)
+        departures = np.count_nonzero(self.depart_ns >= 0, axis=1)
+        return np.asarray((visits > 0) & (departures == visits), np.bool_)
 
 
 class PlanStream:
@@ -149,7 +150,7 @@ class PlanStream:
         self._part = self._part.merged(part, place, place_of_other)
         packets = np.full((len(self._part), 7), -1)
         packets[place] = self._packets
-        depart_ns = np.full(self._part.station.shape, -1)
+        depart_ns = np.full_like(self._part.station, -1)
         depart_ns[place] = self._depart_ns
         packets[place_of_other, loop.REFUSED_NS] = 0
         self._packets, self._depart_ns = packets, depart_ns

@@ -122,7 +122,7 @@ def run_one(key: tuple[int, int], scenario: str) -> Done:
             "summary": {name: float(value) for name, value in result.summary.items()},
             "latencies": None if result.latencies is None else asdict(result.latencies),
             "breakdown": result.breakdown.astype(object).where(result.breakdown.notna(), None).to_dict("records"),
-            "refusals": result.planned.refusals,
+            "refusals": result.refusals,
             "notices": list(result.notices),
         }
     except KubesimError as error:

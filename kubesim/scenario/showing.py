@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from xml.etree.ElementTree import Element
 
-    from kubesim.scenario.result import Result
     from kubesim.scenario.spec import Scenario
+    from kubesim.scenario.summary import Summarised
     from kubesim.scenario.tracing import TracedPacket, TraceResult
     from kubesim.scenario.used_costs import Evidence
 
@@ -58,12 +58,12 @@ def titled(scenario: Scenario) -> str:
     return f"{scenario.name} ({scenario.traffic.workload}, {scenario.cni.name}, {scenario.proxy.name})"
 
 
-def result_html(result: Result) -> str:
+def result_html(result: Summarised) -> str:
     """The summary with units, what a person should know, and where the CPU time goes."""
     scenario, summary = result.scenario, result.summary
     first = [name for name in _FIRST_SEEN if name in summary]
     others = [name for name in summary if name not in first]
-    refusals = (f"{counted(flows, 'connection')} got nowhere: {why}" for why, flows in result.planned.refusals.items())
+    refusals = (f"{counted(flows, 'connection')} got nowhere: {why}" for why, flows in result.refusals.items())
     return html.shown(
         html.title(titled(scenario), "(result)"),
         html.notes([*result.notices, *refusals]),
@@ -149,7 +149,7 @@ def _measures(summary: dict[str, Any], names: Sequence[str]) -> Element:
     return html.table(("measure", "value", "in summary as"), rows, numbers=("value",))
 
 
-def _operations(result: Result) -> Element:
+def _operations(result: Summarised) -> Element:
     cpu = result.breakdown[result.breakdown["is_cpu"]].head(_OPERATIONS_SHOWN)
     rows = (
         (str(operation), format_ns(float(spent)), f"{float(share):.1%}")

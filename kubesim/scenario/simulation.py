@@ -19,10 +19,10 @@ from kubesim.scenario.flow_classes import classify
 from kubesim.scenario.megaflows import draw_cached
 from kubesim.scenario.planning import make_plan, notice_of_refusal
 from kubesim.scenario.provenance import provenance
-from kubesim.scenario.result import Result
+from kubesim.scenario.result import Result, totals_of
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations, notice_of_backlog
-from kubesim.scenario.table_use import notice_of_ports
+from kubesim.scenario.table_use import conntrack_use, notice_of_ports, snat_use
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
@@ -75,7 +75,8 @@ def _run(scenario: Scenario) -> Result:
         limits = ConntrackLimits.of(scenario.conntrack, scenario.hardware.cores, costs)
     planned = make_plan(messages, classes, stations, streams, limits)
     trace, other_engine = play(scenario.engine, planned.plan)
-    reuse = notice_of_reuse(classes, planned, trace) if background_per_s is None else None
+    totals = totals_of(messages, classes, planned, trace, scenario.warmup)
+    reuse = notice_of_reuse(classes, totals.last_ns) if background_per_s is None else None
     no_port = notice_of_ports(messages, planned, trace)
     notices = (
         *deployment.notices,
@@ -87,7 +88,21 @@ def _run(scenario: Scenario) -> Result:
     )
     said = tuple(notice for notice in notices if notice is not None)
     update = _update_cost(scenario, deployment.cluster, costs)
-    return Result(scenario, provenance(scenario), said, messages, classes, planned, trace, update)
+    return Result(
+        scenario,
+        provenance(scenario),
+        said,
+        messages,
+        classes,
+        stations,
+        planned.refusals,
+        totals,
+        conntrack_use(planned, trace),
+        snat_use(planned, trace),
+        update,
+        planned,
+        trace,
+    )
 
 
 def _update_cost(scenario: Scenario, cluster: Cluster, costs: CostSet) -> UpdateCost | None:

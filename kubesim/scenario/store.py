@@ -72,7 +72,7 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False, 
         "kubesim_version": result.provenance["kubesim_version"],
         "provenance": result.provenance,
         "notices": list(result.notices),
-        "refusals": result.planned.refusals,
+        "refusals": result.refusals,
         "tables": sorted(tables),
     }
     write_text(directory / MANIFEST, _json(manifest))

@@ -20,10 +20,8 @@ from kubesim.units import NS_PER_S
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kubesim.engine import Trace
     from kubesim.kernel.walk import Hop
     from kubesim.scenario.flow_classes import FlowClasses
-    from kubesim.scenario.planning import Planned
     from kubesim.streams import Streams
 
 _WORTH_SAYING = 0.1
@@ -48,7 +46,7 @@ def draw_known(
     return np.asarray(numbers < known_ratio(connections_per_s or 0), np.bool_)
 
 
-def notice_of_reuse(classes: FlowClasses, planned: Planned, trace: Trace) -> str | None:
+def notice_of_reuse(classes: FlowClasses, end_ns: int) -> str | None:
     """What to say if a run that was taken for a quiet cluster opens connections so fast that tunnel ports repeat."""
     counts: dict[tuple[str, str], int] = {}
     for route, flows in zip(classes.routes, np.bincount(classes.route, minlength=len(classes.routes)), strict=True):
@@ -56,8 +54,7 @@ def notice_of_reuse(classes: FlowClasses, planned: Planned, trace: Trace) -> str
         if _scans_behind_vxlan([one.hop for one in hops]):
             pair = hops[0].hop.host, hops[-1].hop.host
             counts[pair] = counts.get(pair, 0) + int(flows)
-    end_ns = int(trace.depart_ns.max(initial=0))
-    if not counts or not planned.plan.packets or end_ns <= 0:
+    if not counts or end_ns <= 0:
         return None
     rate_per_s = max(counts.values()) / end_ns * NS_PER_S
     known = known_ratio(rate_per_s)

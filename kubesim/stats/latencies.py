@@ -16,13 +16,13 @@ error of values, but puts bounds of its buckets in the place of latencies that w
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kubesim.stats.measures import PERCENTILES
+from kubesim.stats.measures import PERCENTILES, rank_of
+from kubesim.stats.observations import Observations
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,12 +55,12 @@ class Latencies:
         return np.rint(np.interp(ranks, self.ranks, self.values_ns)).astype(np.int64)
 
 
-def latencies_of(latency_ns: npt.NDArray[np.int64]) -> Latencies | None:
+def latencies_of(latency_ns: npt.NDArray[np.int64] | Observations) -> Latencies | None:
     """The picture of latencies.
 
     Parameters
     ----------
-    latency_ns : array of int64, shape (n,)
+    latency_ns : array of int64, shape (n,), or Observations
         In any order.
 
     Returns
@@ -69,14 +69,16 @@ def latencies_of(latency_ns: npt.NDArray[np.int64]) -> Latencies | None:
         Of at most 500 order statistics, which is some 8 KB of JSON, for up to 3 million latencies, and 28 more each
         time that these double; None if there is no latency.
     """
-    if not len(latency_ns):
+    seen = latency_ns if isinstance(latency_ns, Observations) else Observations(latency_ns)
+    if not len(seen):
         return None
-    ordered = np.sort(latency_ns)
-    ranks = _telling(np.arange(1, len(ordered) + 1), ordered)
+    # Of the same value, the first and the last tell all.
+    last = np.cumsum(seen.counts)
+    ranks = np.unique(np.concatenate([last - seen.counts + 1, last]))
     if len(ranks) > MOST_EXACT:
-        fixed = _fixed_ranks(len(ordered))
-        ranks = _telling(fixed, ordered[fixed - 1])
-    return Latencies(tuple(ranks.tolist()), tuple(ordered[ranks - 1].tolist()))
+        fixed = _fixed_ranks(len(seen))
+        ranks = _telling(fixed, seen.at_ranks(fixed))
+    return Latencies(tuple(ranks.tolist()), tuple(seen.at_ranks(ranks).tolist()))
 
 
 def _telling(ranks: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -88,7 +90,7 @@ def _telling(ranks: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> npt
 
 def _fixed_ranks(count: int) -> npt.NDArray[np.int64]:
     """Which ranks of so many are kept: few at the lower end, all at the upper one, and those of percentiles."""
-    found = {1, *(math.ceil(percent / 100 * count) for percent in PERCENTILES.values())}
+    found = {1, *(rank_of(percent, count) for percent in PERCENTILES.values())}
     above = 0
     while above < count:
         found.add(count - above)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from kubesim.stats.observations import Observations
 from kubesim.stats.warmup import Truncation, mser_5
 
 if TYPE_CHECKING:
@@ -43,8 +44,16 @@ class Window:
         return max(1, self.end_ns - self.begin_ns)
 
 
+def left_out(transactions: int, warmup: float) -> int:
+    """How many completions are left out as warm-up, of so many transactions that are asked for."""
+    return int(transactions * warmup)
+
+
 def measurement_window(
-    start_ns: npt.NDArray[np.int64], end_ns: npt.NDArray[np.int64], warmup: float | Literal["mser-5"]
+    start_ns: npt.NDArray[np.int64],
+    end_ns: npt.NDArray[np.int64],
+    warmup: float | Literal["mser-5"],
+    transactions: int | None = None,
 ) -> Window:
     """The window that leaves the first transactions out.
 
@@ -56,8 +65,11 @@ def measurement_window(
     start_ns, end_ns : array of int64, shape (t,)
         Of each transaction that was started; −1 as the end of one that was not completed.
     warmup
-        Share of the completions to leave out, the earliest first; or ``mser-5``, to leave out as many as
+        As many completions are left out, the earliest first, as are this share of all transactions that are asked
+        for, or none where fewer are completed; or ``mser-5``, to leave out as many as
         :func:`kubesim.stats.warmup.mser_5` finds in the latencies, in the order of the completions.
+    transactions
+        How many are asked for; by default, as many as were started.
 
     Returns
     -------
@@ -73,13 +85,14 @@ def measurement_window(
     if warmup == "mser-5":
         found = mser_5(ends - start_ns[order])
     else:
-        found = Truncation(min(int(len(ends) * warmup), len(ends) - 1), is_settled=True)
+        wanted = left_out(len(end_ns) if transactions is None else transactions, warmup)
+        found = Truncation(wanted if wanted <= len(ends) else 0, is_settled=True)
     skipped = found.observations
     begin = int(ends[skipped - 1]) if skipped else int(start_ns.min())
     return Window(begin, int(ends[-1]), skipped, found.is_settled)
 
 
-def latency_summary(latency_ns: npt.NDArray[np.int64]) -> dict[str, float]:
+def latency_summary(latency_ns: npt.NDArray[np.int64] | Observations) -> dict[str, float]:
     """Mean and percentiles of latencies, in nanoseconds.
 
     A percentile is the smallest latency that so many percent do not exceed (the inverse of the distribution function),
@@ -87,43 +100,21 @@ def latency_summary(latency_ns: npt.NDArray[np.int64]) -> dict[str, float]:
 
     Parameters
     ----------
-    latency_ns : array of int64, shape (t,)
+    latency_ns : array of int64, shape (t,), or Observations
         Latencies; NaN comes out if there is none.
     """
-    if not len(latency_ns):
+    seen = latency_ns if isinstance(latency_ns, Observations) else Observations(latency_ns)
+    if not len(seen):
         return dict(NO_LATENCY)
-    found = np.percentile(latency_ns, list(PERCENTILES.values()), method="inverted_cdf")
-    return {
-        "mean": int(latency_ns.sum()) / len(latency_ns),
-        **{name: float(value) for name, value in zip(PERCENTILES, found, strict=True)},
-    }
+    ranks = np.array([rank_of(percent, len(seen)) for percent in PERCENTILES.values()])
+    found = seen.at_ranks(ranks).astype(float).tolist()
+    return {"mean": seen.mean(), **dict(zip(PERCENTILES, found, strict=True))}
 
 
-def busy_ns(
-    station: npt.NDArray[np.int64],
-    start_ns: npt.NDArray[np.int64],
-    depart_ns: npt.NDArray[np.int64],
-    stations: int,
-    window: Window,
-) -> npt.NDArray[np.int64]:
-    """How long each station's servers served within a window, all servers together.
+def rank_of(percent: float, count: int) -> int:
+    """The rank, from 1, of a percentile of so many observations: exact, to a thousandth of a percent.
 
-    Parameters
-    ----------
-    station, start_ns, depart_ns : array of int64, shape (n, visits)
-        As in a plan and its trace.
-    stations
-        How many there are.
-    window
-        The time that counts.
-
-    Returns
-    -------
-    array of int64, shape (stations,)
+    >>> rank_of(99.9, 1000)
+    999
     """
-    served = depart_ns >= 0
-    begin = np.clip(start_ns[served], window.begin_ns, window.end_ns)
-    end = np.clip(depart_ns[served], window.begin_ns, window.end_ns)
-    total = np.zeros(stations, np.int64)
-    np.add.at(total, station[served], end - begin)
-    return total
+    return max(1, -(-round(percent * 1000) * count // 100_000))

@@ -15,11 +15,12 @@ import numpy as np
 
 from kubesim.engine import UNLIMITED
 from kubesim.stats.intervals import ratio_interval
+from kubesim.stats.visit_totals import sums
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kubesim.engine import Plan, Trace
+    from kubesim.engine import Plan
     from kubesim.stats.measures import Window
 
 FALSE_ALARMS = 0.01
@@ -60,68 +61,17 @@ class OfferedLoad:
         return float(self.ratio.max(initial=0))
 
 
-def offered_load(plan: Plan, trace: Trace, window: Window) -> OfferedLoad:
-    """What each station is offered.
-
-    In an open loop it is the work that arrivals bring, whenever they get to do it, over the time in which they arrive:
-    however much is waiting, that is what an hour of them would bring. Whether it is above 1 is asked with the
-    uncertainty of few arrivals in mind, and is asserted only if it would be wrong in one of 100 runs at most
-    (:data:`FALSE_ALARMS`, shared by all stations after Bonferroni): the interval of a ratio across groups of successive
-    arrivals. In a closed loop it is the work of the packets that joined within the window, over its length.
+class Arrivals(NamedTuple):
+    """What comes from outside: chains of packets, of which each but the first is released by another.
 
     Parameters
     ----------
-    plan, trace
-        What was played, and what came of it.
-    window
-        The time that is measured.
-    """
-    work = _work_ns(plan, trace)
-    servers: npt.NDArray[np.float64] = np.minimum(plan.servers, max(1, plan.packets)).astype(float)
-    chains = _chains(plan)
-    if not chains.is_open:
-        joined = (trace.arrive_ns >= window.begin_ns) & (trace.arrive_ns < window.end_ns)
-        offered = np.bincount(plan.station[joined], weights=work[joined], minlength=plan.stations)
-        return OfferedLoad(offered / (window.length_ns * servers), is_open=False)
-    is_counted = (work > 0) & (chains.of_packet != chains.order[-1])[:, None]  # the last one's time ends with it
-    offered = np.bincount(plan.station[is_counted], weights=work[is_counted], minlength=plan.stations)
-    ratio = offered / (chains.lasting_ns * servers)
-    above = [int(one) for one in np.argsort(-ratio, kind="stable") if ratio[one] > 1]
-    confidence = 1 - 2 * FALSE_ALARMS / max(1, int(np.count_nonzero(offered)))
-    overloaded = tuple(one for one in above if _lowest_load(one, plan, chains, work, confidence) > 1)
-    endless = [one for one in above if plan.capacity[one] == UNLIMITED]
-    return OfferedLoad(
-        ratio,
-        is_open=True,
-        overloaded=overloaded,
-        unstable=tuple(one for one in endless if one in overloaded),
-        suspected=tuple(one for one in endless if one not in overloaded),
-    )
-
-
-def _work_ns(plan: Plan, trace: Trace) -> npt.NDArray[np.int64]:
-    """The service that each packet asked for where it came, whether it was let in or not, shape (n, visits)."""
-    served = np.where(trace.start_ns >= 0, trace.depart_ns - trace.start_ns, plan.service_ns)
-    return np.where(trace.arrive_ns >= 0, served, 0)
-
-
-class _Chains(NamedTuple):
-    """Packets by the one with which it began: a chain is what one arrival leads to.
-
-    Parameters
-    ----------
-    of_packet : array of int64, shape (n,)
-        The first packet of each packet's chain.
-    order : array of int64, shape (c,)
-        First packets, in the order of their releases.
     release_ns : array of int64, shape (c,)
-        These.
+        When the first packet of each chain is released, rising.
     longest_ns
         How long the longest chain takes if it is alone.
     """
 
-    of_packet: npt.NDArray[np.int64]
-    order: npt.NDArray[np.int64]
     release_ns: npt.NDArray[np.int64]
     longest_ns: int
 
@@ -139,9 +89,87 @@ class _Chains(NamedTuple):
         """
         return self.lasting_ns > self.longest_ns
 
+    @property
+    def group_begins(self) -> npt.NDArray[np.int64]:
+        """Where groups of arrivals begin, whose number does not depend on how many there are; the last is in none.
 
-def _chains(plan: Plan) -> _Chains:
-    """Find the chains of a plan.
+        The last arrival is left out, since the time of the arrivals ends with it.
+        """
+        return np.unique(np.linspace(0, max(0, len(self.release_ns) - 1), _BATCHES, endpoint=False).astype(np.int64))
+
+
+class LoadTally:
+    """Adds up the work that is brought to stations, by groups of arrivals.
+
+    Parameters
+    ----------
+    servers, capacity : array of int64, shape (s,)
+        Of the stations.
+    arrivals : int
+        How many chains there are.
+    """
+
+    def __init__(self, servers: npt.NDArray[np.int64], capacity: npt.NDArray[np.int64], arrivals: int) -> None:
+        self._servers = servers
+        self._capacity = capacity
+        self._arrivals = arrivals
+        self._begins = Arrivals(np.zeros(arrivals, np.int64), 0).group_begins
+        self._brought = np.zeros((len(self._begins), len(servers)), np.int64)
+
+    def add(
+        self, arrival: npt.NDArray[np.int64], station: npt.NDArray[np.int64], work_ns: npt.NDArray[np.int64]
+    ) -> None:
+        """Count visits, shape (v,) each: which arrival brought them in the order of time, where, and how much work."""
+        counted = np.flatnonzero((work_ns > 0) & (arrival < self._arrivals - 1))
+        group = np.searchsorted(self._begins, arrival[counted], side="right") - 1
+        cell = group * len(self._servers) + station[counted]
+        self._brought += sums(cell, work_ns[counted], self._brought.size).reshape(self._brought.shape)
+
+    def result(self, arrivals: Arrivals, joined_ns: npt.NDArray[np.int64], window: Window) -> OfferedLoad:
+        """What each station was offered.
+
+        In an open loop it is the work that arrivals bring, whenever they get to do it, over the time in which they
+        arrive: however much is waiting, that is what an hour of them would bring. Whether it is above 1 is asked with
+        the uncertainty of few arrivals in mind, and is asserted only if it would be wrong in one of 100 runs at most
+        (:data:`FALSE_ALARMS`, shared by all stations after Bonferroni): the interval of a ratio across groups of
+        successive arrivals. In a closed loop it is the work of the packets that joined within the window, over its
+        length.
+
+        Parameters
+        ----------
+        arrivals
+            Of all chains.
+        joined_ns : array of int64, shape (s,)
+            The work of packets that joined each station within the window.
+        window
+            The time that is measured.
+        """
+        if not arrivals.is_open:
+            return OfferedLoad(joined_ns / (window.length_ns * self._servers.astype(float)), is_open=False)
+        offered = self._brought.sum(axis=0)
+        ratio = offered / (arrivals.lasting_ns * self._servers.astype(float))
+        above = [int(one) for one in np.argsort(-ratio, kind="stable") if ratio[one] > 1]
+        confidence = 1 - 2 * FALSE_ALARMS / max(1, int(np.count_nonzero(offered)))
+        overloaded = tuple(one for one in above if self._lowest(one, arrivals, confidence) > 1)
+        endless = [one for one in above if self._capacity[one] == UNLIMITED]
+        return OfferedLoad(
+            ratio,
+            is_open=True,
+            overloaded=overloaded,
+            unstable=tuple(one for one in endless if one in overloaded),
+            suspected=tuple(one for one in endless if one not in overloaded),
+        )
+
+    def _lowest(self, station: int, arrivals: Arrivals, confidence: float) -> float:
+        """The lower end of the interval of a station's offered load."""
+        ends = np.append(self._begins[1:], len(arrivals.release_ns) - 1)
+        lasting_ns = arrivals.release_ns[ends] - arrivals.release_ns[self._begins]
+        servers = float(self._servers[station])
+        return ratio_interval(self._brought[:, station].astype(float), lasting_ns * servers, confidence).low
+
+
+def chains(plan: Plan) -> tuple[Arrivals, npt.NDArray[np.int64]]:
+    """Find the chains of a plan, and which of them each packet is of, in the order of their releases, shape (n,).
 
     A packet ends at ``max(end before + a, b)``, if nobody is in its way. Such functions put one in another are of the
     same form, so that pointer doubling along ``after`` finds ends, too.
@@ -155,14 +183,7 @@ def _chains(plan: Plan) -> _Chains:
     earliest = np.maximum(earliest[first] + later, earliest)
     begins = np.flatnonzero(plan.after < 0)
     order = begins[np.argsort(plan.release_ns[begins], kind="stable")]
+    rank = np.zeros(plan.packets, np.int64)
+    rank[order] = np.arange(len(order))
     longest_ns = int((earliest - plan.release_ns[first]).max(initial=0))
-    return _Chains(first, order, plan.release_ns[order], longest_ns)
-
-
-def _lowest_load(station: int, plan: Plan, chains: _Chains, work: npt.NDArray[np.int64], confidence: float) -> float:
-    """The lower end of the interval of a station's offered load."""
-    here = np.where(plan.station == station, work, 0).sum(axis=1)
-    brought = np.bincount(chains.of_packet, weights=here, minlength=plan.packets)[chains.order[:-1]]
-    gaps = np.diff(chains.release_ns) * float(plan.servers[station])
-    begins = np.unique(np.linspace(0, len(gaps), _BATCHES, endpoint=False).astype(int))
-    return ratio_interval(np.add.reduceat(brought, begins), np.add.reduceat(gaps, begins), confidence).low
+    return Arrivals(plan.release_ns[order], longest_ns), rank[first]

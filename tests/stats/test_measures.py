@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesim.stats.measures import Window, busy_ns, latency_summary, measurement_window
+from kubesim.stats.measures import Window, latency_summary, measurement_window, rank_of
 
 
 def test_a_window_begins_and_ends_with_a_completion() -> None:
@@ -45,8 +45,13 @@ def test_no_latencies_are_not_a_number() -> None:
     assert all(math.isnan(value) for value in latency_summary(np.array([], np.int64)).values())
 
 
-def test_busy_time_is_cut_at_the_window() -> None:
-    station = np.array([[0, 1], [0, -1], [1, -1]])
-    start = np.array([[0, 10], [10, -1], [-1, -1]])
-    depart = np.array([[10, 30], [25, -1], [-1, -1]])
-    assert busy_ns(station, start, depart, 3, Window(5, 20)).tolist() == [15, 10, 0]
+def test_none_is_left_out_where_fewer_are_completed() -> None:
+    start, end = np.arange(10), np.where(np.arange(10) < 2, np.arange(10) + 20, -1)
+    assert measurement_window(start, end, 0.5) == Window(0, 21)
+    assert measurement_window(start, end, 0.1) == Window(20, 21, skipped=1)
+    assert measurement_window(start, end, 0.05, transactions=20) == Window(20, 21, skipped=1)
+
+
+@pytest.mark.parametrize(("percent", "count", "rank"), [(50, 1, 1), (50, 4, 2), (99.9, 1000, 999), (99.9, 1001, 1000)])
+def test_ranks_are_exact(percent: float, count: int, rank: int) -> None:
+    assert rank_of(percent, count) == rank

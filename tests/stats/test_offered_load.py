@@ -7,13 +7,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesim.engine import ENGINES, UNLIMITED, Plan
+from kubesim.engine import ENGINES, UNLIMITED, Plan, Trace
 from kubesim.stats.measures import Window
-from kubesim.stats.offered_load import OfferedLoad, offered_load
+from kubesim.stats.offered_load import LoadTally, OfferedLoad, chains
+from kubesim.stats.visit_totals import Visits, VisitTotals
 from tests.engine.plans import plans
 from tests.stats.queues import many_queues, mm1
 
 ALL = Window(0, 1 << 62)
+
+
+def offered_load(plan: Plan, trace: Trace, window: Window) -> OfferedLoad:
+    """What a whole plan and its trace add up to."""
+    arrivals, arrival = chains(plan)
+    packet, visit = np.nonzero(trace.arrive_ns >= 0)
+    station, arrive, start, depart, service = (
+        one[packet, visit] for one in (plan.station, trace.arrive_ns, trace.start_ns, trace.depart_ns, plan.service_ns)
+    )
+    work = np.where(start >= 0, depart - start, service)
+    totals = VisitTotals(plan.stations)
+    totals.add(Visits(station, arrive, start, depart, work), window.begin_ns, window.end_ns)
+    totals.finish(window)
+    servers = np.minimum(plan.servers, max(1, plan.packets))
+    tally = LoadTally(servers, plan.capacity, len(arrivals.release_ns))
+    tally.add(arrival[packet], station, work)
+    return tally.result(arrivals, totals.joined_ns, window)
 
 
 def loads(load: float, packets: int, runs: int, places: int = UNLIMITED) -> list[OfferedLoad]:
