@@ -130,6 +130,11 @@ class PlanStream:
         """The packets that are here and have not come to their first station yet."""
         return self._part.rows(self._packets[:, loop.VISIT] < 0)
 
+    def under_way(self) -> tuple[Int64Array, Int64Array]:
+        """Numbers of the packets that are at a station, and when they were released."""
+        rows = self._packets[:, loop.VISIT] >= 0
+        return self._part.number[rows], self._packets[rows, loop.RELEASED_NS]
+
     def feed(self, part: Part) -> None:
         """Take more packets.
 

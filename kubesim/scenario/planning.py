@@ -84,9 +84,9 @@ def make_plan(
     return _Planner(messages, classes, stations).plan(streams, conntrack)
 
 
-def notice_of_refusal(flows: int, planned: Planned) -> str | None:
+def notice_of_refusal(flows: int, refusals: dict[str, int]) -> str | None:
     """What to say if not one of the connections gets anywhere."""
-    if sum(planned.refusals.values()) < flows:
+    if sum(refusals.values()) < flows:
         return None
     return "not one of the connections gets anywhere: there is nothing to measure"
 

@@ -22,18 +22,23 @@ from kubesim.scenario.provenance import provenance
 from kubesim.scenario.result import Result, totals_of
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations, notice_of_backlog
-from kubesim.scenario.table_use import conntrack_use, notice_of_ports, snat_use
+from kubesim.scenario.streaming import AT_ONCE, WORTH_IT, play_in_parts, used_keys, why_ways_are_whole, why_whole
+from kubesim.scenario.summary import Summarised
+from kubesim.scenario.table_use import conntrack_use, no_table_use, notice_of_ports, snat_use
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
+from kubesim.scenario.visit_planning import VisitPlanner
 from kubesim.streams import Streams
 from kubesim.units import ns_per_byte
-from kubesim.workload import WorkloadContext, with_lookups
+from kubesim.workload import Sequences, WorkloadContext, with_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kubesim.cluster import Cluster, Pod
     from kubesim.cost import CostSet
+    from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.scenario.spec import Hardware, Scenario
+    from kubesim.scenario.totals import Totals
     from kubesim.workload import Messages
 
 
@@ -56,61 +61,131 @@ def run(scenario: Scenario) -> Result:
         If the scenario makes no sense.
     """
     with _collector_paused():
-        return _run(scenario)
+        return _Run(scenario).result()
 
 
-def _run(scenario: Scenario) -> Result:
-    deployment = deploy(scenario)
-    costs = costs_of(scenario)
-    streams = Streams(scenario.seed, scenario.replication)
-    messages = _messages(scenario, deployment, streams)
-    numbers = streams.generator("endpoint of each flow").random(len(messages.flows))
-    background_per_s = scenario.cluster.background_connections_per_s
-    is_known = draw_known(background_per_s, len(messages.flows), streams, is_one_flow=deployment.has_one_flow_tunnels)
-    is_cached = draw_cached(deployment.upcall_ratio, len(messages.flows), streams)
-    classes = classify(deployment, costs, messages, numbers, is_known, is_cached)
-    stations = Stations(scenario.hardware, costs.price_ns("core_wakeup"))
-    limits = None
-    if scenario.conntrack is not None:
-        limits = ConntrackLimits.of(scenario.conntrack, scenario.hardware.cores, costs)
-    planned = make_plan(messages, classes, stations, streams, limits)
-    trace, other_engine = play(scenario.engine, planned.plan)
-    totals = totals_of(messages, classes, planned, trace, scenario.warmup)
-    reuse = notice_of_reuse(classes, totals.last_ns) if background_per_s is None else None
-    no_port = notice_of_ports(messages, planned, trace)
-    notices = (
-        *deployment.notices,
-        other_engine,
-        reuse,
-        no_port,
-        notice_of_backlog(scenario.hardware),
-        notice_of_refusal(len(messages.flows), planned),
-    )
-    said = tuple(notice for notice in notices if notice is not None)
-    update = _update_cost(scenario, deployment.cluster, costs)
-    return Result(
-        scenario,
-        provenance(scenario),
-        said,
-        messages,
-        classes,
-        stations,
-        planned.refusals,
-        totals,
-        conntrack_use(planned, trace),
-        snat_use(planned, trace),
-        update,
-        planned,
-        trace,
-    )
+def summarise(scenario: Scenario) -> Summarised:
+    """Simulate a scenario, of which no packet is wanted.
+
+    Long runs are made part by part where that is possible: memory then grows with connections, not with packets.
+
+    Parameters
+    ----------
+    scenario
+        As :func:`kubesim.load_scenario` reads it.
+
+    Returns
+    -------
+    Summarised
+        What :func:`run` adds up to, to the last bit.
+
+    Raises
+    ------
+    InputError
+        If the scenario makes no sense, or has to be held in memory and is too long for that.
+    """
+    with _collector_paused():
+        return _Run(scenario).summary()
 
 
-def _update_cost(scenario: Scenario, cluster: Cluster, costs: CostSet) -> UpdateCost | None:
-    """What the scenario's change makes a node write."""
-    if scenario.update is None:
-        return None
-    proxy = proxy_class(scenario.proxy.name)
-    return update_cost(scenario.update, cluster, lambda changed: proxy(changed, scenario.proxy), costs)
+class _Run:
+    """A scenario that has been brought up, with the ways of its flows."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.deployment = deploy(scenario)
+        self.costs = costs_of(scenario)
+        self.streams = Streams(scenario.seed, scenario.replication)
+        clients = _clients(scenario, self.deployment.cluster)
+        context = WorkloadContext(self.deployment.cluster, clients, self.streams, self.deployment.segment_bytes)
+        self.messages = scenario.traffic.messages(context)
+        self.stations = Stations(scenario.hardware, self.costs.price_ns("core_wakeup"))
+
+    def summary(self) -> Summarised:
+        """Made part by part, if it is long and that can be done."""
+        messages = self.messages
+        if not isinstance(messages, Sequences) or len(messages) < WORTH_IT or why_whole(self.scenario, messages):
+            return self.result()
+        classes = self._classes(messages)
+        planner = VisitPlanner(messages, classes, self.stations, self.streams, used_keys(messages, classes))
+        if why_ways_are_whole(messages, planner, classes):
+            return _Run(self.scenario).result()
+        totals = play_in_parts(self.scenario, messages, classes, self.stations, planner, AT_ONCE)
+        none = no_table_use()
+        return Summarised(
+            self.scenario,
+            provenance(self.scenario),
+            self._said(classes, totals, {}),
+            messages,
+            classes,
+            self.stations,
+            {},
+            totals,
+            *none,
+            self._update(),
+        )
+
+    def result(self) -> Result:
+        """With all packets."""
+        scenario, dns = self.scenario, self.scenario.traffic.dns
+        messages = self.messages.whole()
+        if dns is not None:
+            messages = with_lookups(messages, dns, self.deployment.cluster)
+        classes = self._classes(messages)
+        limits = None
+        if scenario.conntrack is not None:
+            limits = ConntrackLimits.of(scenario.conntrack, scenario.hardware.cores, self.costs)
+        planned = make_plan(messages, classes, self.stations, self.streams, limits)
+        trace, other_engine = play(scenario.engine, planned.plan)
+        totals = totals_of(messages, classes, planned, trace, scenario.warmup)
+        more = other_engine, notice_of_ports(messages, planned, trace)
+        return Result(
+            scenario,
+            provenance(scenario),
+            self._said(classes, totals, planned.refusals, *more),
+            messages,
+            classes,
+            self.stations,
+            planned.refusals,
+            totals,
+            conntrack_use(planned, trace),
+            snat_use(planned, trace),
+            self._update(),
+            planned,
+            trace,
+        )
+
+    def _classes(self, messages: Messages | Sequences) -> FlowClasses:
+        """The ways of the flows."""
+        flows, deployment, streams = len(messages.flows), self.deployment, self.streams
+        numbers = streams.generator("endpoint of each flow").random(flows)
+        per_s = self.scenario.cluster.background_connections_per_s
+        is_known = draw_known(per_s, flows, streams, is_one_flow=deployment.has_one_flow_tunnels)
+        is_cached = draw_cached(deployment.upcall_ratio, flows, streams)
+        return classify(deployment, self.costs, messages, numbers, is_known, is_cached)
+
+    def _said(
+        self, classes: FlowClasses, totals: Totals, refusals: dict[str, int], *more: str | None
+    ) -> tuple[str, ...]:
+        """What a person should know about the input."""
+        is_quiet = self.scenario.cluster.background_connections_per_s is None
+        notices = (
+            *self.deployment.notices,
+            notice_of_reuse(classes, totals.last_ns) if is_quiet else None,
+            *more,
+            notice_of_backlog(self.scenario.hardware),
+            notice_of_refusal(len(classes.route), refusals),
+        )
+        return tuple(notice for notice in notices if notice is not None)
+
+    def _update(self) -> UpdateCost | None:
+        """What the scenario's change makes a node write."""
+        scenario = self.scenario
+        if scenario.update is None:
+            return None
+        proxy = proxy_class(scenario.proxy.name)
+        cluster = self.deployment.cluster
+        return update_cost(scenario.update, cluster, lambda changed: proxy(changed, scenario.proxy), self.costs)
 
 
 def deploy(scenario: Scenario, card: type[Nic] = Nic) -> Deployment:
@@ -202,15 +277,6 @@ def _clients(scenario: Scenario, cluster: Cluster) -> tuple[Pod, ...]:
         return owned or (cluster.pod(traffic.from_),)
     except InputError as error:
         raise InputError(f"traffic.from: {error}") from None
-
-
-def _messages(scenario: Scenario, deployment: Deployment, streams: Streams) -> Messages:
-    clients = _clients(scenario, deployment.cluster)
-    context = WorkloadContext(deployment.cluster, clients, streams, deployment.segment_bytes)
-    messages = scenario.traffic.messages(context).whole()
-    return (
-        messages if scenario.traffic.dns is None else with_lookups(messages, scenario.traffic.dns, deployment.cluster)
-    )
 
 
 def _hardware_prices(hardware: Hardware) -> dict[str, Operation]:

@@ -39,6 +39,15 @@ def snat_use(planned: Planned, trace: Trace) -> pd.DataFrame:
     return pd.concat([frame, _use(planned, trace, len(planned.table_hosts) + np.arange(len(ports)), "ports")], axis=1)
 
 
+def no_table_use() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What :func:`conntrack_use` and :func:`snat_use` are where no table is of limited size."""
+    owners = (["node"], "entries"), (["node", "address", "destination", "protocol"], "ports")
+    conntrack, snat = (
+        pd.concat([pd.DataFrame(columns=names, dtype=object), _no_use(places)], axis=1) for names, places in owners
+    )
+    return conntrack, snat
+
+
 def measures(use: pd.DataFrame, prefix: str, places: str) -> dict[str, Any]:
     """What a summary says of some tables together; there may be none."""
     drops = use.loc[use["first_drop_ns"] >= 0, "first_drop_ns"]
@@ -83,12 +92,17 @@ def refusals(tables: Tables, trace: Trace) -> tuple[Int64Array, Int64Array]:
 def _use(planned: Planned, trace: Trace, numbers: Int64Array, places: str) -> pd.DataFrame:
     """Places, the most that were taken, and drops of some tables."""
     tables = planned.plan.tables
-    columns = [f"max_{places}", f"highest_{places}", "dropped_packets", "first_drop_ns"]
     if tables is None:
-        return pd.DataFrame(columns=columns, dtype=np.int64)
+        return _no_use(places)
     packet, table = refusals(tables, trace)
     drops = np.bincount(table, minlength=len(tables.capacity))
     first = np.full(len(drops), _NEVER)
     np.minimum.at(first, table, trace.arrive_ns[packet, trace.refused_visit[packet]])
     values = tables.capacity, trace.highest_occupancy, drops, np.where(drops > 0, first, -1)
-    return pd.DataFrame({name: value[numbers] for name, value in zip(columns, values, strict=True)})
+    return pd.DataFrame({name: value[numbers] for name, value in zip(_no_use(places), values, strict=True)})
+
+
+def _no_use(places: str) -> pd.DataFrame:
+    """The columns of :func:`_use`, of no table."""
+    columns = [f"max_{places}", f"highest_{places}", "dropped_packets", "first_drop_ns"]
+    return pd.DataFrame(columns=columns, dtype=np.int64)

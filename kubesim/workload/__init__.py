@@ -23,11 +23,15 @@ from kubesim.workload._messages import (
     Through,
     Work,
 )
+from kubesim.workload._messages import (
+    NONE as NO_MESSAGE,
+)
 from kubesim.workload._sequences import MessagesPart, Sequences
 from kubesim.workload._traffic import Traffic, WorkloadContext
 
 __all__ = [
     "NODE_LOCAL_DNS",
+    "NO_MESSAGE",
     "Destination",
     "Flows",
     "MessageKind",
