@@ -63,14 +63,18 @@ def run(
     """
     from kubesim.cli import show  # noqa: PLC0415 - heavy imports wait until a command needs them
     from kubesim.cli.inputs import scenario_with  # noqa: PLC0415
+    from kubesim.scenario import Summarised, summarise  # noqa: PLC0415
     from kubesim.scenario import run as simulate  # noqa: PLC0415
     from kubesim.scenario.store import save_result, summary_as_json  # noqa: PLC0415
 
-    result = simulate(scenario_with(scenario, settings))
-    if out is not None:
+    wanted = scenario_with(scenario, settings)
+    if out is None:
+        result: Summarised = summarise(wanted)
+    else:
         from kubesim.report import draw_directory  # noqa: PLC0415
 
-        save_result(result, out, with_packets=packets, with_csv=csv)
+        result = whole = simulate(wanted)
+        save_result(whole, out, with_packets=packets, with_csv=csv)
         draw_directory(out, show.notice)
     if as_json:
         found = {"refusals": result.refusals, "drops": result.drops.to_dict("records")}

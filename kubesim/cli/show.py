@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kubesim.kernel.rule_trace import Outcome
-    from kubesim.scenario import Evidence, Result, TracedPacket, TraceResult
+    from kubesim.scenario import Evidence, Summarised, TracedPacket, TraceResult
     from kubesim.twin.calibrate import Calibration
     from kubesim.twin.calibrate_user_mode import UserModeCalibration
     from kubesim.twin.run import Compared
@@ -63,7 +63,7 @@ def put(what: Table | str) -> None:
     OUT.print(what, soft_wrap=isinstance(what, str))
 
 
-def run(result: Result) -> None:
+def run(result: Summarised) -> None:
     """The summary of a run, and its dearest operations."""
     summary = result.summary
     table = new_table("measure", "value")
@@ -197,7 +197,7 @@ def costs(found: Iterable[Evidence], cost_set: str) -> None:
         OUT.print(table)
 
 
-def _drops(result: Result) -> None:
+def _drops(result: Summarised) -> None:
     """Where packets were dropped, if any were."""
     if result.drops.empty:
         return
@@ -207,7 +207,7 @@ def _drops(result: Result) -> None:
     OUT.print(table)
 
 
-def _operations(result: Result) -> None:
+def _operations(result: Summarised) -> None:
     cpu = result.breakdown[result.breakdown["is_cpu"]]
     if cpu.empty:
         return

@@ -10,7 +10,7 @@ times are those of the whole plan, to the last nanosecond.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -50,9 +50,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.number)
 
-    def rows(self, rows: Int64Array | npt.NDArray[np.bool_]) -> Part:
+    def rows(self, rows: Int64Array) -> Part:
         """Some of them."""
-        return Part(*(column[rows] for column in self._columns()))
+        return Part(*(column.take(rows, axis=0) for column in self._columns()))
 
     def merged(self, other: Part, place: Int64Array, place_of_other: Int64Array) -> Part:
         """Put these and others at the given places of a longer part."""
@@ -99,9 +99,20 @@ class PlayedPart:
 
     def is_delivered(self) -> npt.NDArray[np.bool_]:
         """Whether the packet finished its last visit, shape (m,)."""
-        visits = np.count_nonzero(self.part.station >= 0, axis=1)
-        departures = np.count_nonzero(self.depart_ns >= 0, axis=1)
-        return np.asarray((visits > 0) & (departures == visits), np.bool_)
+        # Column by column: NumPy is slow along short rows.
+        visits = self.part.station.T >= 0
+        is_delivered = visits[0].copy() if len(visits) else np.zeros(len(self.part), np.bool_)
+        for is_made, depart_ns in zip(visits, self.depart_ns.T, strict=True):
+            is_delivered &= is_made == (depart_ns >= 0)
+        return is_delivered
+
+
+class Waiting(NamedTuple):
+    """Packets that have not come to their first station, as a part has them; shape (w,) each."""
+
+    number: Int64Array
+    after: Int64Array
+    timeout_ns: Int64Array
 
 
 class PlanStream:
@@ -126,9 +137,10 @@ class PlanStream:
         self._latest_ns = 0.0
 
     @property
-    def waiting(self) -> Part:
+    def waiting(self) -> Waiting:
         """The packets that are here and have not come to their first station yet."""
-        return self._part.rows(self._packets[:, loop.VISIT] < 0)
+        rows, part = np.flatnonzero(self._packets[:, loop.VISIT] < 0), self._part
+        return Waiting(part.number[rows], part.after[rows], part.timeout_ns[rows])
 
     def under_way(self) -> tuple[Int64Array, Int64Array]:
         """Numbers of the packets that are at a station, and when they were released."""
@@ -203,14 +215,13 @@ class PlanStream:
 
     def _taken_out(self) -> PlayedPart:
         """Take out the packets whose way has ended."""
-        has_ended = self._packets[:, loop.VISIT] == loop.ENDED
-        part, depart_ns = self._part.rows(has_ended), self._depart_ns[has_ended]
-        arrive_ns, start_ns = joined_and_started(
-            part.station, part.service_ns, self._packets[has_ended, loop.RELEASED_NS], depart_ns
-        )
-        stays = ~has_ended
-        self._part, self._depart_ns = self._part.rows(stays), self._depart_ns[stays]
-        self._packets = self._packets[stays]
+        stays = self._packets[:, loop.VISIT] != loop.ENDED
+        gone, here = np.flatnonzero(~stays), np.flatnonzero(stays)
+        part, depart_ns = self._part.rows(gone), self._depart_ns.take(gone, axis=0)
+        released_ns = self._packets[gone, loop.RELEASED_NS]
+        arrive_ns, start_ns = joined_and_started(part.station, part.service_ns, released_ns, depart_ns)
+        self._part, self._depart_ns = self._part.rows(here), self._depart_ns.take(here, axis=0)
+        self._packets = self._packets.take(here, axis=0)
         self._move(np.where(stays, np.cumsum(stays) - 1, -1))
         return PlayedPart(part, arrive_ns, start_ns, depart_ns)
 
@@ -226,7 +237,7 @@ class PlanStream:
             rows[named, column] = place[rows[named, column]]
 
 
-def held(waiting: Part, after: Int64Array) -> npt.NDArray[np.bool_]:
+def held(waiting: Waiting, after: Int64Array) -> npt.NDArray[np.bool_]:
     """Which packets must not be released before others have come: their end, or their loss, may release those.
 
     Parameters

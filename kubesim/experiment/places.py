@@ -16,7 +16,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from kubesim.errors import InputError, KubesimError
 from kubesim.scenario.provenance import run_id
-from kubesim.scenario.simulation import run
+from kubesim.scenario.simulation import summarise
 from kubesim.scenario.spec import Scenario
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def run_one(key: tuple[int, int], scenario: str) -> Done:
     began = time.perf_counter()
     try:
         described = Scenario.model_validate_json(scenario)
-        result = run(described)
+        result = summarise(described)
         outcome = {
             "id": run_id(described),
             "provenance": result.provenance,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from kubesim.scenario.result import Result
+    from kubesim.scenario.summary import Summarised
 
 
 def save_result(result: Result, directory: Path, *, with_packets: bool = False, with_csv: bool = False) -> None:
@@ -78,7 +79,7 @@ def save_result(result: Result, directory: Path, *, with_packets: bool = False, 
     write_text(directory / MANIFEST, _json(manifest))
 
 
-def summary_as_json(result: Result) -> dict[str, Any]:
+def summary_as_json(result: Summarised) -> dict[str, Any]:
     """The summary with null in place of what is not a number."""
     return {
         name: value if not isinstance(value, float) or isfinite(value) else None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubesim.engine import ENGINES, NEVER, Int64Array, Plan
-from kubesim.engine.streaming import Part, PlanStream, PlayedPart, held
+from kubesim.engine.streaming import Part, PlanStream, PlayedPart, Waiting, held
 from kubesim.errors import PlanError
 from tests.engine.plans import busy_plan, plans
 
@@ -93,18 +93,9 @@ def test_parts_of_a_long_plan_go_as_they_are_played() -> None:
 
 def test_who_may_be_lost_is_held_as_well() -> None:
     """The request's loss goes through the reply, which has no time-out, to a request that is not here yet."""
-    none = np.full(3, NEVER)
-    part = Part(
-        number=np.array([4, 5, 6]),
-        release_ns=np.zeros(3, np.int64),
-        station=np.zeros((3, 1), np.int64),
-        service_ns=np.ones((3, 1), np.int64),
-        after=np.array([3, 4, 5]),
-        think_ns=np.zeros(3, np.int64),
-        timeout_ns=np.array([1, 1, NEVER]),
-    )
-    assert held(part, np.array([6, NEVER])).tolist() == [False, True, True]
-    assert not held(part, none).any()
+    waiting = Waiting(np.array([4, 5, 6]), after=np.array([3, 4, 5]), timeout_ns=np.array([1, 1, NEVER]))
+    assert held(waiting, np.array([6])).tolist() == [False, True, True]
+    assert not held(waiting, np.array([7])).any()
 
 
 def test_times_that_might_overflow_are_refused() -> None:
