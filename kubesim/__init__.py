@@ -12,10 +12,11 @@
 90
 
 Everything public is here: scenarios (:class:`Scenario`, :func:`load_scenario`), running them (:func:`run`,
-:class:`Result`), following a packet (:func:`trace`), a node's rules (:func:`node_rules`) and what rules do to a packet
-(:func:`read_dumps`, :class:`Flow`, :func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`,
-:func:`check`), figures (:func:`draw_directory`, :func:`draw_frame`, :func:`draw_trace`), costs (:func:`load_cost_set`,
-:func:`evidence`) and errors (:class:`KubesimError`). Objects show themselves in Jupyter.
+:class:`Result`; or for their sums alone :func:`summarise`, :class:`Summarised`), following a packet (:func:`trace`), a
+node's rules (:func:`node_rules`) and what rules do to a packet (:func:`read_dumps`, :class:`Flow`,
+:func:`trace_rules`), experiments (:func:`load_experiment`, :func:`sweep`, :func:`check`), figures
+(:func:`draw_directory`, :func:`draw_frame`, :func:`draw_trace`), costs (:func:`load_cost_set`, :func:`evidence`) and
+errors (:class:`KubesimError`). Objects show themselves in Jupyter.
 """
 
 from __future__ import annotations
@@ -31,7 +32,17 @@ if TYPE_CHECKING:
     from kubesim.kernel.rule_dumps import read_dumps
     from kubesim.kernel.rule_trace import Flow, RuleTrace, trace_rules
     from kubesim.report import Picture, draw_directory, draw_frame, draw_trace
-    from kubesim.scenario import Result, Scenario, TraceResult, evidence, load_scenario, run, save_result
+    from kubesim.scenario import (
+        Result,
+        Scenario,
+        Summarised,
+        TraceResult,
+        evidence,
+        load_scenario,
+        run,
+        save_result,
+        summarise,
+    )
     from kubesim.scenario.node_rules import node_rules
 
 _HOMES = {
@@ -43,6 +54,7 @@ _HOMES = {
     "Picture": "kubesim.report",
     "Result": "kubesim.scenario",
     "Scenario": "kubesim.scenario",
+    "Summarised": "kubesim.scenario",
     "TraceResult": "kubesim.scenario",
     "check": "kubesim.experiment",
     "draw_directory": "kubesim.report",
@@ -59,6 +71,7 @@ _HOMES = {
     "plan_experiment": "kubesim.experiment",
     "run": "kubesim.scenario",
     "save_result": "kubesim.scenario",
+    "summarise": "kubesim.scenario",
     "sweep": "kubesim.experiment",
     "trace": "kubesim.jupyter",
     "trace_rules": "kubesim.kernel.rule_trace",
@@ -75,6 +88,7 @@ __all__ = [
     "Result",
     "RuleTrace",
     "Scenario",
+    "Summarised",
     "TraceResult",
     "check",
     "draw_directory",
@@ -89,6 +103,7 @@ __all__ = [
     "read_dumps",
     "run",
     "save_result",
+    "summarise",
     "sweep",
     "trace",
     "trace_rules",

@@ -147,6 +147,15 @@ class PlanStream:
         rows = self._packets[:, loop.VISIT] >= 0
         return self._part.number[rows], self._packets[rows, loop.RELEASED_NS]
 
+    def next_numbers(self) -> Int64Array:
+        """Numbers of the packets one of which has the next event: the loop has stopped at it, if it is held."""
+        part, packets = self._part, self._packets
+        is_planned = (packets[:, loop.RELEASED_NS] < 0) & (part.after == NEVER)
+        planned = np.flatnonzero(is_planned)
+        first = planned[np.argmin(part.release_ns[planned])][None] if len(planned) else planned
+        pending = self._events[1 : min(int(self._events[0, 0]), 1) + 1, loop.PACKET]
+        return part.number[np.concatenate([first, pending])]
+
     def feed(self, part: Part) -> None:
         """Take more packets.
 

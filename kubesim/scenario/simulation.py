@@ -104,12 +104,14 @@ class _Run:
     def summary(self) -> Summarised:
         """Made part by part, if it is long and that can be done."""
         messages = self.messages
-        if not isinstance(messages, Sequences) or len(messages) < WORTH_IT or why_whole(self.scenario, messages):
+        if not isinstance(messages, Sequences) or len(messages) < WORTH_IT:
             return self.result()
+        if (why := why_whole(self.scenario)) is not None:
+            return self.result(why)
         classes = self._classes(messages)
         planner = VisitPlanner(messages, classes, self.stations, self.streams, used_keys(messages, classes))
-        if why_ways_are_whole(messages, planner, classes):
-            return _Run(self.scenario).result()
+        if (why := why_ways_are_whole(messages, planner, classes)) is not None:
+            return _Run(self.scenario).result(why)
         totals = play_in_parts(self.scenario, messages, classes, self.stations, planner, AT_ONCE)
         none = no_table_use()
         return Summarised(
@@ -125,10 +127,10 @@ class _Run:
             self._update(),
         )
 
-    def result(self) -> Result:
-        """With all packets."""
+    def result(self, why: str = "its tables are of all packets") -> Result:
+        """With all packets, for a reason."""
         scenario, dns = self.scenario, self.scenario.traffic.dns
-        messages = self.messages.whole()
+        messages = self.messages.whole(why)
         if dns is not None:
             messages = with_lookups(messages, dns, self.deployment.cluster)
         classes = self._classes(messages)

@@ -16,7 +16,7 @@ from kubesim.scenario.totals import PacketTally, Played
 from kubesim.scenario.visit_planning import Rows, VisitPlanner
 from kubesim.stats.offered_load import Arrivals
 from kubesim.stats.transactions import TransactionTally
-from kubesim.workload import NO_MESSAGE, Sequences
+from kubesim.workload import NO_MESSAGE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kubesim.scenario.stations import Stations
     from kubesim.scenario.totals import Totals
     from kubesim.scenario.visit_planning import Key
-    from kubesim.workload import Messages, MessagesPart
+    from kubesim.workload import MessagesPart, Sequences
 
 AT_ONCE = 131_072
 """Messages that wait at a time: few parts, and arrays that fit a processor's cache more or less."""
@@ -38,10 +38,8 @@ WORTH_IT = 400_000
 _FOR_EVER_NS = np.iinfo(np.int64).max
 
 
-def why_whole(scenario: Scenario, messages: Messages | Sequences) -> str | None:
+def why_whole(scenario: Scenario) -> str | None:
     """Say why a scenario's packets have to be held in memory, as far as that is known before they are planned."""
-    if not isinstance(messages, Sequences):
-        return f"the packets of {scenario.traffic.workload} are not made in parts"
     if scenario.traffic.dns is not None:
         return "packets with look-ups in front are not made in parts"
     if scenario.conntrack is not None:
@@ -106,7 +104,7 @@ def play_in_parts(
     packets = PacketTally(messages, classes, servers, capacity, len(messages), len(messages.starts_ns))
     count = _Count(messages, transactions, packets, chains)
     while not feed.is_over:
-        made = feed.next(stream.waiting.number)
+        made = feed.next(stream.waiting.number, stream.next_numbers())
         visited = planner.plan(Rows.of_part(made))
         script = made.script
         part = Part(
@@ -164,15 +162,20 @@ class _Feed:
             return _FOR_EVER_NS
         return int(self._messages.starts_ns[self._order[self._begun]])
 
-    def next(self, waiting: npt.NDArray[np.int64]) -> MessagesPart:
-        """More messages, where these, by number, have been given and still wait."""
+    def next(self, waiting: npt.NDArray[np.int64], due: npt.NDArray[np.int64]) -> MessagesPart:
+        """More messages, where these, by number, have been given and still wait, and some of these are due next.
+
+        A sequence may have much that waits and still be in need of more: where each of a window of buffers waits for
+        the one a window before it, one may be ahead of the others.
+        """
         new = self._next_sequences(self._at_once - len(waiting))
         quota = max(self._least, self._at_once // max(1, len(self._open) + len(new)))
         place = np.searchsorted(self._open, waiting // self._every)
         known = place < len(self._open)
         known[known] = self._open[place[known]] == waiting[known] // self._every
         counts = np.bincount(place[known], minlength=len(self._open))
-        more = np.where(2 * counts < quota, quota - counts, 0)
+        is_due = np.isin(self._open, due // self._every)
+        more = np.where(2 * counts < quota, quota - counts, np.where(is_due, self._least, 0))
         first = max(len(self._messages.script.head), quota)
         sequence = np.concatenate([self._open, new])
         order = np.argsort(sequence, kind="stable")

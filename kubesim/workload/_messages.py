@@ -209,7 +209,7 @@ class Messages:
     def __len__(self) -> int:
         return len(self.flow)
 
-    def whole(self) -> Messages:
+    def whole(self, _why: str | None = None) -> Messages:
         """All messages: these."""
         return self
 

@@ -209,15 +209,15 @@ class Sequences:
             ends=np.where(ends[place], transaction + (np.cumsum(ends) - 1)[place], NONE),
         )
 
-    def whole(self) -> Messages:
-        """All messages.
+    def whole(self, why: str | None = None) -> Messages:
+        """All messages; ``why`` says why they have to be in memory.
 
         Raises
         ------
         InputError
             If they are too many to be held in memory.
         """
-        refuse_too_many(len(self))
+        refuse_too_many(len(self), why)
         length = max(1, len(self.script))
         number = np.arange(len(self))
         part = self.part(number // length, number % length)

@@ -165,8 +165,8 @@ MOST_MESSAGES = 20_000_000
 """Messages of one run that are held in memory at the most."""
 
 
-def refuse_too_many(messages: int) -> None:
-    """Refuse a workload that would not fit in memory.
+def refuse_too_many(messages: int, why: str | None = None) -> None:
+    """Refuse a workload that would not fit in memory; ``why`` says why it has to.
 
     Raises
     ------
@@ -175,8 +175,8 @@ def refuse_too_many(messages: int) -> None:
     """
     if messages > MOST_MESSAGES:
         raise InputError(
-            f"traffic: {messages:,} messages are too many to be held in memory, {MOST_MESSAGES:,} can be: "
-            "ask for fewer transactions or connections"
+            f"traffic: {messages:,} messages are too many to be held in memory, {MOST_MESSAGES:,} can be"
+            f"{'' if why is None else f', and they have to be: {why}'}; ask for fewer transactions or connections"
         )
 
 

@@ -7,24 +7,29 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kubesim.scenario import Summarised, run, simulation, streaming, summarise
+from kubesim.errors import InputError
+from kubesim.experiment.places import run_one
+from kubesim.scenario import Result, Summarised, run, simulation, streaming, summarise
 from kubesim.scenario.spec import Scenario
 
 WORKLOADS: dict[str, dict[str, Any]] = {
-    "tcp_rr": {"workload": "tcp_rr", "transactions": 300, "connections": 5},
+    "tcp_rr": {"workload": "tcp_rr", "transactions": 200, "connections": 9, "clients": 3},
     "tcp_rr, thinking": {"workload": "tcp_rr", "transactions": 100, "connections": 4, "clients": 3, "think_us": 40},
-    "udp_rr": {"workload": "udp_rr", "transactions": 200, "connections": 3},
+    "udp_rr": {"workload": "udp_rr", "transactions": 200, "connections": 8, "clients": 2},
     "udp_rr, losing": {"workload": "udp_rr", "transactions": 60, "connections": 40, "timeout_ms": 0.5},
     "tcp_crr": {"workload": "tcp_crr", "transactions": 90, "connections": 4, "think_us": 5},
     "tcp_stream": {"workload": "tcp_stream", "buffers": 400, "window": 8, "connections": 2},
-    "udp_stream": {"workload": "udp_stream", "datagrams": 900, "connections": 3},
-    "udp_stream, paced": {"workload": "udp_stream", "datagrams": 700, "rate_per_s": 90_000, "connections": 2},
+    "udp_stream": {"workload": "udp_stream", "datagrams": 900, "clients": 6},
+    "udp_stream, paced": {"workload": "udp_stream", "datagrams": 700, "rate_per_s": 90_000, "connections": 4, "clients": 2},
     "poisson_connections": {"workload": "poisson_connections", "connections": 500, "rate_per_s": 4000, "requests": 3},
     "poisson_connections, long": {
         "workload": "poisson_connections", "connections": 30, "rate_per_s": 3000, "requests": 200,
     },
     "poisson_connections, too many": {"workload": "poisson_connections", "connections": 900, "rate_per_s": 900_000},
 }  # fmt: skip
+
+
+LOSING = {"cores": 4, "softirq_cores": 1, "receive_ring": 1, "transmit_queue": 1, "switch_queue": 1}
 
 
 def scenario(workload: str, **more: Any) -> Scenario:
@@ -56,8 +61,8 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     make = streaming._Feed.next
 
-    def noted(feed: Any, waiting: Any) -> Any:
-        made = make(feed, waiting)
+    def noted(feed: Any, waiting: Any, due: Any) -> Any:
+        made = make(feed, waiting, due)
         sizes.append(len(made.number))
         return made
 
@@ -66,10 +71,12 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize(("warmup", "hardware"), [(0.0, {}), (0.1, LOSING), (0.5, {})])
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_parts_say_what_the_whole_says(workload: str, warmup: float, parts: list[int], monkeypatch: Any) -> None:
-    wanted = scenario(workload, warmup=warmup)
+def test_parts_say_what_the_whole_says(
+    workload: str, warmup: float, hardware: dict[str, Any], parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = scenario(workload, warmup=warmup, hardware=hardware)
     whole = run(wanted)
     for at_once in (50, 400):
         parts.clear()
@@ -79,3 +86,53 @@ def test_parts_say_what_the_whole_says(workload: str, warmup: float, parts: list
         is_same(found, whole)
         assert len(parts) > 1
     assert sum(parts) == len(whole.messages)
+
+
+def test_some_of_these_lose_packets_and_some_have_no_steady_state() -> None:
+    losing = [name for name in WORKLOADS if run(scenario(name, hardware=LOSING)).summary["dropped_packets"] > 3]
+    assert len(losing) > len(WORKLOADS) - 2
+    assert run(scenario("udp_rr, losing", hardware=LOSING)).summary["lost_transactions"] > 10
+    assert run(scenario("poisson_connections, too many")).load.unstable
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"conntrack": {}}, "tables of limited size are not carried from part to part"),
+        ({"warmup": "mser-5"}, "MSER-5 looks at all latencies at once"),
+        ({"engine": "simpy"}, "SimPy plays whole plans"),
+        ({"cni": "flannel-wireguard"}, "threads of the kernel take packets in turn"),
+    ],
+)
+def test_what_cannot_be_made_in_parts_is_whole(more: dict[str, Any], why: str, parts: list[int]) -> None:
+    wanted = scenario("tcp_rr", **more)
+    assert isinstance(summarise(wanted), Result)
+    assert not parts
+    too_long = {**WORKLOADS["tcp_rr"], "transactions": 2_000_000}
+    with pytest.raises(InputError, match=f"[0-9,]+ messages are too many .*: {why}"):
+        summarise(wanted.with_fields({"traffic": too_long}))
+
+
+def test_names_that_are_looked_up_and_ways_that_end_are_whole(parts: list[int]) -> None:
+    asked = {"workload": "tcp_crr", "transactions": 5, "dns": {}}
+    nobody = {"workload": "tcp_crr", "transactions": 5}
+    for traffic, cluster in ((asked, {"nodes": 2}), (nobody, {"nodes": 2, "services": 2, "endpoints": 0})):
+        wanted = scenario("tcp_rr", cluster=cluster).with_fields({"traffic": traffic})
+        is_same(summarise(wanted), run(wanted))
+    assert not parts
+
+
+def test_short_runs_are_not_worth_it() -> None:
+    assert isinstance(summarise(scenario("tcp_rr")), Result)
+
+
+def test_tables_of_all_packets_have_to_be_in_memory() -> None:
+    too_long = {**WORKLOADS["tcp_rr"], "transactions": 2_000_000}
+    with pytest.raises(InputError, match="and they have to be: its tables are of all packets; ask for fewer"):
+        run(scenario("tcp_rr").with_fields({"traffic": too_long}))
+
+
+def test_the_number_of_parts_does_not_matter_to_a_sweep_either(parts: list[int]) -> None:
+    done = run_one((0, 0), scenario("tcp_rr").model_dump_json(by_alias=True))
+    assert parts
+    assert done.outcome["summary"] == {name: float(value) for name, value in run(scenario("tcp_rr")).summary.items()}
