@@ -154,7 +154,7 @@ class PlanStream:
         planned = np.flatnonzero(is_planned)
         first = planned[np.argmin(part.release_ns[planned])][None] if len(planned) else planned
         pending = self._events[1 : min(int(self._events[0, 0]), 1) + 1, loop.PACKET]
-        return part.number[np.concatenate([first, pending])]
+        return np.asarray(part.number[np.concatenate([first, pending])], np.int64)
 
     def feed(self, part: Part) -> None:
         """Take more packets.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kubesim.workload import Messages
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result(Summarised):
     """The outcome of one run.
 

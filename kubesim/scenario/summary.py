@@ -34,7 +34,7 @@ _RULE_OPERATIONS = ("iptables_rule", "iptables_nft_rule", "nft_rule")
 _OFF_CPU = (Role.NIC, Role.WIRE, Role.PORT)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Summarised:
     """The outcome of one run, without its packets.
 
