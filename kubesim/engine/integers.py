@@ -38,7 +38,7 @@ def read_only(name: str, value: npt.ArrayLike, dimensions: int) -> Int64Array:
 
 
 def refuse(name: str, wrong: npt.NDArray[np.bool_], why: str, row: str) -> None:
-    """Refuse an array with a wrong row, by the first of them.
+    """Refuse an array with something wrong, shape (n, …), by the first row that has.
 
     Raises
     ------
@@ -46,7 +46,8 @@ def refuse(name: str, wrong: npt.NDArray[np.bool_], why: str, row: str) -> None:
         If there is one.
     """
     if wrong.any():
-        raise PlanError(f"plan: {name} of {row} {int(np.argmax(wrong))}: {why}")
+        first = int(np.argmax(wrong)) // max(1, wrong[0].size)
+        raise PlanError(f"plan: {name} of {row} {first}: {why}")
 
 
 def too_late(latest_ns: float) -> str | None:

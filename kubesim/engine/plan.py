@@ -160,10 +160,10 @@ class Plan:
 
     def _check_packets(self) -> None:
         used = self.station >= 0
-        refuse("station", np.any(self.station < -1, axis=1), "-1 is the only negative number", "packet")
-        refuse("station", np.any(self.station >= self.stations, axis=1), "there is no such station", "packet")
-        refuse("station", np.any(used[:, 1:] & ~used[:, :-1], axis=1), "-1 may only pad the end", "packet")
-        refuse("service_ns", np.any(used & (self.service_ns < 1), axis=1), "service lasts at least 1 ns", "packet")
+        refuse("station", self.station < -1, "-1 is the only negative number", "packet")
+        refuse("station", self.station >= self.stations, "there is no such station", "packet")
+        refuse("station", used[:, 1:] & ~used[:, :-1], "-1 may only pad the end", "packet")
+        refuse("service_ns", used & (self.service_ns < 1), "service lasts at least 1 ns", "packet")
         refuse("release_ns", self.release_ns < 0, "a time cannot be negative", "packet")
         refuse("think_ns", self.think_ns < 0, "a time cannot be negative", "packet")
         refuse("timeout_ns", self.timeout_ns < NEVER, "a time cannot be negative (-1: never)", "packet")
@@ -171,6 +171,8 @@ class Plan:
     def _check_releases(self) -> None:
         outside = (self.after < NEVER) | (self.after >= self.packets)
         refuse("after", outside, "there is no such packet", "packet")
+        if (self.after < np.arange(self.packets)).all():
+            return  # each waits for one before it: nobody for itself
         # Pointer doubling: after k rounds a packet points 2^k releases back; who still points anywhere is in a cycle.
         ancestor = self.after
         for _ in range(max(1, self.packets.bit_length())):

@@ -114,15 +114,15 @@ class Tables:
         """
         self._check_shapes(*station.shape)
         is_needed = self.entry != NO_ENTRY
-        refuse("tables.entry", _any(self.entry < NO_ENTRY), "there is no such entry", "packet")
-        refuse("tables.entry", _any(self.entry >= len(self.table)), "there is no such entry", "packet")
-        refuse("tables.entry", _any(is_needed & (station < 0)[:, :, None]), "there is no such visit", "packet")
+        refuse("tables.entry", self.entry < NO_ENTRY, "there is no such entry", "packet")
+        refuse("tables.entry", self.entry >= len(self.table), "there is no such entry", "packet")
+        refuse("tables.entry", is_needed & (station < 0)[:, :, None], "there is no such visit", "packet")
         refuse("tables.entry", self._needs_two_of_a_table(), "it needs two entries of one table at a visit", "packet")
         too_short = is_needed.any(axis=1) & (self.keep_ns < 1)
-        refuse("tables.keep_ns", np.any(too_short, axis=1), "an entry stays at least 1 ns", "packet")
-        refuse("tables.limit", np.any(self.limit < 0, axis=1), "fewer than 0 places cannot be too many", "packet")
+        refuse("tables.keep_ns", too_short, "an entry stays at least 1 ns", "packet")
+        refuse("tables.limit", self.limit < 0, "fewer than 0 places cannot be too many", "packet")
         too_short = is_needed & (self.refused_ns < 1)
-        refuse("tables.refused_ns", _any(too_short), "service lasts at least 1 ns", "packet")
+        refuse("tables.refused_ns", too_short, "service lasts at least 1 ns", "packet")
 
     def _check_shapes(self, packets: int, visits: int) -> None:
         kinds = self.entry.shape[2]

@@ -39,14 +39,15 @@ class VisitTotals:
     """
 
     def __init__(self, stations: int) -> None:
-        none = np.empty(0, np.int64)
-        self._late = Visits(none, none, none, none, none)
-        self.busy_ns = np.zeros(stations, np.int64)
-        self.joined_ns = np.zeros(stations, np.int64)
+        self._stations = stations
+        self.restart()
 
     def restart(self) -> None:
         """Forget all visits."""
-        self.__init__(len(self.busy_ns))  # type: ignore[misc]
+        none = np.empty(0, np.int64)
+        self._late = Visits(none, none, none, none, none)
+        self.busy_ns = np.zeros(self._stations, np.int64)
+        self.joined_ns = np.zeros(self._stations, np.int64)
 
     def add(self, visits: Visits, begin_ns: int, known_ns: int) -> None:
         """Count more visits.
@@ -61,12 +62,8 @@ class VisitTotals:
             The end is not before this time; what is after it waits until more is known.
         """
         is_late = np.maximum(visits.arrive_ns, visits.depart_ns) >= known_ns
-        if is_late.any():
-            late = visits.take(is_late)
-            self._count(visits.take(~is_late), begin_ns, known_ns)
-        else:
-            late = visits.take(is_late)
-            self._count(visits, begin_ns, known_ns)
+        late = visits.take(is_late)
+        self._count(visits.take(~is_late) if len(late.station) else visits, begin_ns, known_ns)
         still = np.maximum(self._late.arrive_ns, self._late.depart_ns) >= known_ns
         self._count(self._late.take(~still), begin_ns, known_ns)
         columns = zip(self._late.take(still), late, strict=True)
