@@ -69,7 +69,8 @@ def run(
 
     wanted = scenario_with(scenario, settings)
     if out is None:
-        result: Summarised = summarise(wanted)
+        with show.messages() as advance:
+            result: Summarised = summarise(wanted, advance)
     else:
         from kubesim.report import draw_directory  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +23,7 @@ from rich.text import Text
 from kubesim.units import counted, format_measure, format_ns, measure_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from kubesim.kernel.rule_trace import Outcome
@@ -110,6 +111,24 @@ def steps() -> Iterator[OnStep]:
     with Progress(*columns, console=ERROR, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda what, share: bar.update(task, description=escape(what), completed=share)
+
+
+@contextlib.contextmanager
+def messages() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error that says how many messages have been played; it comes with the first call."""
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn())
+    bar = Progress(*columns, TextColumn("left"), console=ERROR, transient=True)
+    task = bar.add_task("", total=None)
+
+    def advance(played: int, of: int) -> None:
+        bar.start()
+        bar.update(task, completed=played, total=of)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def compared(found: Iterable[Compared], cost_set: str) -> None:

@@ -32,7 +32,7 @@ from kubesim.units import ns_per_byte
 from kubesim.workload import Sequences, WorkloadContext, with_lookups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kubesim.cluster import Cluster, Pod
     from kubesim.cost import CostSet
@@ -64,7 +64,7 @@ def run(scenario: Scenario) -> Result:
         return _Run(scenario).result()
 
 
-def summarise(scenario: Scenario) -> Summarised:
+def summarise(scenario: Scenario, on_progress: Callable[[int, int], None] | None = None) -> Summarised:
     """Simulate a scenario, of which no packet is wanted.
 
     Long runs are made part by part where that is possible: memory then grows with connections, not with packets.
@@ -73,6 +73,8 @@ def summarise(scenario: Scenario) -> Summarised:
     ----------
     scenario
         As :func:`kubesim.load_scenario` reads it.
+    on_progress
+        Called now and then, where it is made part by part, with how many messages have been played, and of how many.
 
     Returns
     -------
@@ -85,7 +87,7 @@ def summarise(scenario: Scenario) -> Summarised:
         If the scenario makes no sense, or has to be held in memory and is too long for that.
     """
     with _collector_paused():
-        return _Run(scenario).summary()
+        return _Run(scenario).summary(on_progress)
 
 
 class _Run:
@@ -101,7 +103,7 @@ class _Run:
         self.messages = scenario.traffic.messages(context)
         self.stations = Stations(scenario.hardware, self.costs.price_ns("core_wakeup"))
 
-    def summary(self) -> Summarised:
+    def summary(self, on_progress: Callable[[int, int], None] | None) -> Summarised:
         """Made part by part, if it is long and that can be done."""
         messages = self.messages
         if not isinstance(messages, Sequences) or len(messages) < WORTH_IT:
@@ -112,7 +114,7 @@ class _Run:
         planner = VisitPlanner(messages, classes, self.stations, self.streams, used_keys(messages, classes))
         if (why := why_ways_are_whole(messages, planner, classes)) is not None:
             return _Run(self.scenario).result(why)
-        totals = play_in_parts(self.scenario, messages, classes, self.stations, planner, AT_ONCE)
+        totals = play_in_parts(self.scenario, messages, classes, self.stations, planner, AT_ONCE, on_progress)
         none = no_table_use()
         return Summarised(
             self.scenario,

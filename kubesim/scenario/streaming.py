@@ -19,6 +19,8 @@ from kubesim.stats.transactions import TransactionTally
 from kubesim.workload import NO_MESSAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from kubesim.engine.streaming import PlayedPart
@@ -76,6 +78,7 @@ def play_in_parts(
     stations: Stations,
     planner: VisitPlanner,
     at_once: int = AT_ONCE,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Totals:
     """Plan, play and count a run part by part.
 
@@ -89,6 +92,8 @@ def play_in_parts(
         Of these.
     at_once
         Messages that wait at a time.
+    on_progress
+        Called now and then with how many messages have been played, and of how many.
 
     Returns
     -------
@@ -121,6 +126,8 @@ def play_in_parts(
         stream.feed(part)
         played = stream.play(held(stream.waiting, missing), feed.until_ns)
         count.add(played, *stream.under_way())
+        if on_progress is not None:
+            on_progress(count.messages, len(messages))
     count.finish()
     return packets.totals(transactions, chains.arrivals())
 
@@ -274,10 +281,13 @@ class _Count:
         self._packets = packets
         self._chains = chains
         self._early: list[Played] = []
+        self.messages = 0
+        """That have been counted."""
 
     def add(self, played: PlayedPart, number: npt.NDArray[np.int64], released_ns: npt.NDArray[np.int64]) -> None:
         """Count packets whose way has ended, when these others, by number, are under way."""
         made = self._of(played.part.number)
+        self.messages += len(made.number)
         arrive_ns = played.arrive_ns
         begun = np.flatnonzero((made.begins != NO_MESSAGE) & (arrive_ns[:, 0] >= 0))
         ended = np.flatnonzero(made.ends != NO_MESSAGE)

@@ -136,3 +136,11 @@ def test_the_number_of_parts_does_not_matter_to_a_sweep_either(parts: list[int])
     done = run_one((0, 0), scenario("tcp_rr").model_dump_json(by_alias=True))
     assert parts
     assert done.outcome["summary"] == {name: float(value) for name, value in run(scenario("tcp_rr")).summary.items()}
+
+
+def test_how_far_it_is_is_said(parts: list[int]) -> None:
+    seen: list[tuple[int, int]] = []
+    found = summarise(scenario("udp_stream"), lambda played, of: seen.append((played, of)))
+    assert seen[-1] == (len(found.messages), len(found.messages))
+    assert seen == sorted(seen)
+    assert parts
