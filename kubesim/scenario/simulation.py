@@ -22,7 +22,6 @@ from kubesim.scenario.provenance import provenance
 from kubesim.scenario.result import Result, totals_of
 from kubesim.scenario.rule_updates import UpdateCost, update_cost
 from kubesim.scenario.stations import Stations, notice_of_backlog
-from kubesim.scenario.streaming import AT_ONCE, WORTH_IT, play_in_parts, used_keys, why_ways_are_whole, why_whole
 from kubesim.scenario.summary import Summarised
 from kubesim.scenario.table_use import conntrack_use, no_table_use, notice_of_ports, snat_use
 from kubesim.scenario.tunnel_ports import draw_known, notice_of_reuse
@@ -40,6 +39,10 @@ if TYPE_CHECKING:
     from kubesim.scenario.spec import Hardware, Scenario
     from kubesim.scenario.totals import Totals
     from kubesim.workload import Messages
+
+
+WORTH_IT = 400_000
+"""Messages of a run that is worth importing Numba for."""
 
 
 def run(scenario: Scenario) -> Result:
@@ -108,13 +111,15 @@ class _Run:
         messages = self.messages
         if not isinstance(messages, Sequences) or len(messages) < WORTH_IT:
             return self.result()
-        if (why := why_whole(self.scenario)) is not None:
+        from kubesim.scenario import streaming  # noqa: PLC0415 - imports Numba
+
+        if (why := streaming.why_whole(self.scenario)) is not None:
             return self.result(why)
         classes = self._classes(messages)
-        planner = VisitPlanner(messages, classes, self.stations, self.streams, used_keys(messages, classes))
-        if (why := why_ways_are_whole(messages, planner, classes)) is not None:
+        planner = VisitPlanner(messages, classes, self.stations, self.streams, streaming.used_keys(messages, classes))
+        if (why := streaming.why_ways_are_whole(messages, planner, classes)) is not None:
             return _Run(self.scenario).result(why)
-        totals = play_in_parts(self.scenario, messages, classes, self.stations, planner, AT_ONCE, on_progress)
+        totals = streaming.play_in_parts(self.scenario, messages, classes, self.stations, planner, on_progress)
         none = no_table_use()
         return Summarised(
             self.scenario,

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 AT_ONCE = 131_072
 """Messages that wait at a time: few parts, and arrays that fit a processor's cache more or less."""
 
-WORTH_IT = 400_000
-"""Messages of a run that is worth importing Numba for."""
-
 _FOR_EVER_NS = np.iinfo(np.int64).max
 
 
@@ -77,7 +74,6 @@ def play_in_parts(
     classes: FlowClasses,
     stations: Stations,
     planner: VisitPlanner,
-    at_once: int = AT_ONCE,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Totals:
     """Plan, play and count a run part by part.
@@ -90,20 +86,18 @@ def play_in_parts(
         The workload, the ways of its flows, and what serves them.
     planner
         Of these.
-    at_once
-        Messages that wait at a time.
     on_progress
         Called now and then with how many messages have been played, and of how many.
 
     Returns
     -------
     Totals
-        Those of the whole run, whatever the size of parts.
+        Those of the whole run.
     """
     assert not isinstance(scenario.warmup, str)  # noqa: S101 - such runs are whole
     capacity = stations.capacity(planner.socket_places(Rows.of_connections(messages)))
     servers = stations.servers()
-    feed, chains = _Feed(messages, at_once), _Chains(messages)
+    feed, chains = _Feed(messages, AT_ONCE), _Chains(messages)
     stream = PlanStream(servers, capacity, stations.wakes(), planner.width)
     transactions = TransactionTally(messages.transactions, scenario.warmup)
     packets = PacketTally(messages, classes, servers, capacity, len(messages), len(messages.starts_ns))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pandas as pd
@@ -80,7 +82,7 @@ def test_parts_say_what_the_whole_says(
     whole = run(wanted)
     for at_once in (50, 400):
         parts.clear()
-        monkeypatch.setattr(simulation, "AT_ONCE", at_once)
+        monkeypatch.setattr(streaming, "AT_ONCE", at_once)
         found = summarise(wanted)
         assert type(found) is Summarised
         is_same(found, whole)
@@ -144,3 +146,14 @@ def test_how_far_it_is_is_said(parts: list[int]) -> None:
     assert seen[-1] == (len(found.messages), len(found.messages))
     assert seen == sorted(seen)
     assert parts
+
+
+def test_short_runs_do_not_import_numba() -> None:
+    program = """
+import sys
+from kubesim.experiment import places
+from kubesim.scenario import Scenario, summarise
+summarise(Scenario(cluster={"nodes": 2}, cni="flannel-vxlan", proxy="iptables", traffic={"workload": "tcp_rr"}))
+assert "numba" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
