@@ -153,7 +153,7 @@ def test_short_runs_do_not_import_numba() -> None:
 import sys
 from kubesim.experiment import places
 from kubesim.scenario import Scenario, summarise
-summarise(Scenario(cluster={"nodes": 2}, cni="flannel-vxlan", proxy="iptables", traffic={"workload": "tcp_rr"}))
+summarise(Scenario(cluster={"nodes": 2, "services": 2}, cni="flannel-vxlan", proxy="iptables", traffic={"workload": "tcp_rr"}))
 assert "numba" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
