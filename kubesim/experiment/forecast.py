@@ -70,7 +70,7 @@ def forecast(
         If a run that is tried makes no sense.
     """
     store = Store(directory, experiment, [one.levels for one in combinations])
-    wanted = planned_keys(experiment, combinations, shard)
+    wanted = planned_keys(experiment, first_replications(experiment, combinations), shard)
     names = {key: run_id(combinations[key[0]].scenario(key[1])) for key in wanted}
     missing = [key for key in wanted if store.find(names[key]) is None]
     counts: dict[int, int] = {}
@@ -84,16 +84,18 @@ def forecast(
     return Forecast(counts, len(wanted) - len(missing), seconds, len(samples))
 
 
-def planned_keys(
-    experiment: Experiment, combinations: Sequence[Combination], shard: Shard | None
-) -> list[tuple[int, int]]:
-    """Combination and replication of the runs of a part that are run whatever they say."""
-    count = experiment.first_replications()
-    keys = [(one.number, replication) for one in combinations for replication in range(count)]
-    return keys if shard is None else [key for key in keys if is_of(shard, experiment, *key)]
+def first_replications(experiment: Experiment, combinations: Sequence[Combination]) -> dict[int, int]:
+    """How many replications of each combination are run whatever they say."""
+    return {one.number: experiment.first_replications() for one in combinations}
 
 
-def is_of(shard: Shard, experiment: Experiment, combination: int, replication: int) -> bool:
+def planned_keys(experiment: Experiment, wanted: dict[int, int], shard: Shard | None) -> list[tuple[int, int]]:
+    """Combination and replication of the runs of a part, where so many replications of each combination are wanted."""
+    keys = [(number, replication) for number, count in wanted.items() for replication in range(count)]
+    return keys if shard is None else [key for key in keys if _is_of(shard, experiment, *key)]
+
+
+def _is_of(shard: Shard, experiment: Experiment, combination: int, replication: int) -> bool:
     """Whether a run is of a part: replications of one combination stay together where precision counts them."""
     is_counted = experiment.precision is not None
     return shard.has(combination if is_counted else combination * experiment.replications + replication)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from kubesim.errors import InputError
 from kubesim.experiment.record import Record, read_record
 from kubesim.experiment.runner import SweepOutcome, finished_runs, shortfalls
 from kubesim.experiment.shard import Shard, parse_shard
 from kubesim.experiment.spec import Experiment
-from kubesim.experiment.store import ENVIRONMENT, PLAN, RUNS, Store
-from kubesim.files import MANIFEST, read_json, read_manifest
+from kubesim.experiment.store import ENVIRONMENT, PLAN, RUNS, Store, read_sweep_manifest
+from kubesim.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,20 +77,17 @@ def merge(directories: Sequence[Path], out: Path, *, with_csv: bool = False) -> 
 
 
 def _read_part(directory: Path) -> _Part:
-    manifest = read_manifest(directory)
-    if manifest["kind"] != "sweep":
-        raise InputError(f"{directory} holds no results of a sweep")
+    manifest, _ = read_sweep_manifest(directory)
     plan = read_json(directory / PLAN)
     try:
-        Experiment.model_validate(manifest["experiment"])
         runs = {(int(number), int(replication)): str(run_id) for number, replication, run_id in plan["runs"]}
         levels = [dict(one) for one in plan["combinations"]]
         part = _Part(directory, manifest, levels, runs)
-        is_consistent = all(0 <= number < len(levels) for number, _ in runs) and bool(part.shard)
-    except (KeyError, TypeError, ValueError, ValidationError):
+        is_consistent = all(0 <= number < len(levels) for number, _ in runs)
+    except (KeyError, TypeError, ValueError):
         is_consistent = False
     if not is_consistent:
-        raise InputError(f"{directory / PLAN} and {MANIFEST} are damaged, or of another version")
+        raise InputError(f"{directory / PLAN} is damaged, or of another version")
     if not manifest.get("is_complete"):
         done, wanted = manifest.get("finished_runs"), manifest.get("planned_runs")
         raise InputError(f"{directory} is not finished ({done} of {wanted} runs): run its sweep again, it goes on")

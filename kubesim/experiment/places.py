@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
@@ -66,6 +66,22 @@ class Place:
 
     workers: int | None = None
     dask: str | None = None
+    _client: Any = field(default=None, repr=False, compare=False)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Place]:
+        """The place connected to its cluster, if it has one, for as many rounds of runs as are wanted.
+
+        Raises
+        ------
+        InputError
+            If there is no such cluster.
+        """
+        if self.dask is None or self._client is not None:
+            yield self
+            return
+        with _client(self.dask, self.workers) as client:
+            yield replace(self, _client=client)
 
     def processes(self, runs: int) -> int:
         """How many processes work on so many runs on this machine."""
@@ -84,6 +100,10 @@ class Place:
         KubesimError
             If they die whatever is done, or there is no cluster.
         """
+        with self.opened() as place:
+            yield from place._run(work)  # noqa: SLF001 - itself, connected
+
+    def _run(self, work: Sequence[Work]) -> Generator[Done]:
         left = {one.key: one for one in work}
         deaths = 0
         while left:
@@ -103,8 +123,8 @@ class Place:
                 outcomes.close()
 
     def _attempt(self, work: list[Work]) -> Generator[Done]:
-        if self.dask is not None:
-            return _with_dask(work, self.dask, self.workers)
+        if self._client is not None:
+            return _with_dask(work, self._client)
         if self.processes(len(work)) == 1:
             return (run_one(*one) for one in work)
         return _with_processes(work, self.processes(len(work)))
@@ -153,12 +173,11 @@ def _serve(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _with_dask(work: list[Work], address: str, workers: int | None) -> Generator[Done]:
-    with _client(address, workers) as client:
-        with joblib.parallel_config("dask", client=client):
-            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-            outcomes = parallel(joblib.delayed(run_one)(*one) for one in work)
-        yield from _closed_quietly(outcomes)
+def _with_dask(work: list[Work], client: Any) -> Generator[Done]:
+    with joblib.parallel_config("dask", client=client):
+        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+        outcomes = parallel(joblib.delayed(run_one)(*one) for one in work)
+    yield from _closed_quietly(outcomes)
 
 
 def _closed_quietly(outcomes: Generator[Done]) -> Generator[Done]:

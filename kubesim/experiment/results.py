@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
-from pydantic import ValidationError
 
 from kubesim.errors import InputError
 from kubesim.experiment.selection import REPLICATION, Runs
 from kubesim.experiment.spec import Experiment
-from kubesim.files import MANIFEST, read_manifest
+from kubesim.experiment.store import read_sweep_manifest
 from kubesim.stats.latency_table import read_latencies
 from kubesim.tables import read_parquet
 
@@ -116,15 +115,9 @@ def read_results(directory: Path) -> Results:
     InputError
         If it is not a sweep's, or damaged.
     """
-    manifest = read_manifest(directory)
-    if manifest["kind"] != "sweep":
-        raise InputError(f"{directory} holds a {manifest['kind']}, and expectations are about a sweep")
-    try:
-        experiment = Experiment.model_validate(manifest["experiment"])
-        levels = {name: tuple(found) for name, found in manifest["factors"].items() if name != REPLICATION}
-        planned, is_complete = int(manifest["planned_runs"]), bool(manifest["is_complete"])
-    except (ValidationError, KeyError, TypeError, AttributeError, ValueError):
-        raise InputError(f"{directory / MANIFEST} is damaged, or of another version of kubesim") from None
+    manifest, experiment = read_sweep_manifest(directory)
+    levels = {name: tuple(found) for name, found in manifest["factors"].items() if name != REPLICATION}
+    planned, is_complete = manifest["planned_runs"], manifest["is_complete"]
     path = directory / "runs.parquet"
     if not is_complete and not path.exists():
         raise InputError(

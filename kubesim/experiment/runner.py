@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kubesim.errors import KubesimError
 from kubesim.experiment.environment import earlier_run_seconds, environment
-from kubesim.experiment.forecast import is_of
+from kubesim.experiment.forecast import first_replications, planned_keys
 from kubesim.experiment.frames import FinishedRun
 from kubesim.experiment.places import Place, Work
 from kubesim.experiment.precision import replications_wanted, widest
@@ -122,9 +123,8 @@ def sweep(
         If a run makes no sense, or results cannot be written; what was finished is kept.
     """
     store = Store(Path(directory), experiment, [one.levels for one in combinations], shard, with_csv=with_csv)
-    sweeping = _Sweep(experiment, combinations, store, Place(workers, dask), shard, on_progress)
-    with store.opened(is_fresh=is_fresh):
-        return sweeping.run()
+    with Place(workers, dask).opened() as place, store.opened(is_fresh=is_fresh):
+        return _Sweep(experiment, combinations, store, place, shard, on_progress).run()
 
 
 class _Sweep:
@@ -153,26 +153,33 @@ class _Sweep:
     def run(self) -> SweepOutcome:
         """Do it all, and write down what there is however it ends."""
         started = datetime.now(UTC)
-        is_interrupted = is_complete = False
+        is_interrupted = False
         try:
             self._run_rounds()
-            is_complete = True
         except KeyboardInterrupt:
             is_interrupted = True
-        finally:
-            levels = [one.levels for one in self._combinations]
-            missed = shortfalls(self._experiment, levels, self._finished)
-            runs = finished_runs(levels, sorted(self._planned), self._finished)
-            self._store.write_tables(runs, len(self._planned), missed, is_complete=is_complete)
-            known = {run_id: self._seconds[run_id] for run_id in self._planned.values() if run_id in self._seconds}
-            self._store.write_environment(environment(started, str(self._place), known))
+        except BaseException:
+            with contextlib.suppress(Exception):  # what went wrong first is what there is to say
+                self._write_down(started, is_complete=False)
+            raise
+        missed = self._write_down(started, is_complete=not is_interrupted)
         finished, planned = len(self._finished), len(self._planned)
         damaged = tuple(self._store.damaged)
         return SweepOutcome(self._store.directory, finished, planned, self._reused, is_interrupted, missed, damaged)
 
+    def _write_down(self, started: datetime, *, is_complete: bool) -> tuple[str, ...]:
+        """Write the tables of what is finished; what is not as precise as wanted, in words."""
+        levels = [one.levels for one in self._combinations]
+        missed = shortfalls(self._experiment, levels, self._finished)
+        runs = finished_runs(levels, sorted(self._planned), self._finished)
+        self._store.write_tables(runs, len(self._planned), missed, is_complete=is_complete)
+        known = {run_id: self._seconds[run_id] for run_id in self._planned.values() if run_id in self._seconds}
+        self._store.write_environment(environment(started, str(self._place), known))
+        return missed
+
     def _run_rounds(self) -> None:
         """Run all replications that are wanted, and as many more as precision needs."""
-        wanted = {one.number: self._experiment.first_replications() for one in self._combinations}
+        wanted = first_replications(self._experiment, self._combinations)
         while True:
             self._plan(wanted)
             self._run_missing()
@@ -183,12 +190,9 @@ class _Sweep:
 
     def _plan(self, wanted: dict[int, int]) -> None:
         """Take in the runs of this part that are wanted; what is there is finished."""
-        shard = self._shard
-        for one in self._combinations:
-            for replication in range(wanted[one.number]):
-                key = (one.number, replication)
-                if key not in self._planned and (shard is None or is_of(shard, self._experiment, *key)):
-                    self._planned[key] = run_id(one.scenario(replication))
+        for key in planned_keys(self._experiment, wanted, self._shard):
+            if key not in self._planned:
+                self._planned[key] = run_id(self._combinations[key[0]].scenario(key[1]))
         self._store.write_plan(self._planned)
         for key, identity in self._planned.items():
             record = None if key in self._finished else self._store.find(identity)

@@ -142,12 +142,13 @@ def search(
         there.
     """
     expectation = _expectation(until, field)
-    trials = _Trials(scenario, base, field, expectation, place or Place(), replications_at_most, on_tried)
+    trials = _Trials(scenario, base, field, expectation, replications_at_most, on_tried)
     for end in (where.low, where.high):
         if end is not None:
             trials.combinations(end)  # an end that makes no sense is refused before anything is run
     border = Border(trials.verdict, where)
-    holds_at, fails_at = border.find()
+    with (place or Place()).opened() as trials.place:
+        holds_at, fails_at = border.find()
     tried = tuple(trials.tried[level] for level in sorted(trials.tried))
     return Found(field, expectation, holds_at, fails_at, tried, trials.runs, tuple(border.refused.values()))
 
@@ -256,7 +257,6 @@ class _Trials:
         base: Path,
         field: str,
         expectation: Expectation,
-        place: Place,
         replications_at_most: int,
         on_tried: Callable[[Tried], None],
     ) -> None:
@@ -264,7 +264,7 @@ class _Trials:
         self._base = base
         self._field = field
         self._expectation = expectation
-        self._place = place
+        self.place = Place()
         self._at_most = max(replications_at_most, LEAST_REPLICATIONS)
         self._on_tried = on_tried
         self.tried: dict[float, Tried] = {}
@@ -319,7 +319,7 @@ class _Trials:
             for replication in range(count)
             if (one.number, replication) not in records
         ]
-        for done in self._place.run(work):
+        for done in self.place.run(work):
             if done.error is not None:
                 raise InputError(f"{self._field} = {combinations[done.key[0]].levels[self._field]}: {done.error}")
             records[done.key] = record_of(done.outcome)

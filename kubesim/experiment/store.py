@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from kubesim.errors import InputError, OutputError
+from kubesim.errors import InputError, KubesimError, OutputError
 from kubesim.experiment.columns import column_metadata
 from kubesim.experiment.frames import FinishedRun, frames_of
 from kubesim.experiment.record import Record, read_record, write_record
+from kubesim.experiment.shard import parse_shard
 from kubesim.experiment.spec import Experiment
 from kubesim.files import MANIFEST, prepare_directory, read_manifest, write_text
 from kubesim.scenario.provenance import code_sha256
@@ -191,10 +192,32 @@ def read_experiment(directory: Path) -> Experiment:
     InputError
         If there is none, or its manifest is damaged.
     """
+    return read_sweep_manifest(directory)[1]
+
+
+def read_sweep_manifest(directory: Path) -> tuple[dict[str, Any], Experiment]:
+    """The manifest of a sweep's directory, of which all that is read elsewhere makes sense, and its experiment.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is damaged, or not of a sweep.
+    """
+    manifest = read_manifest(directory)
+    if manifest["kind"] != "sweep":
+        raise InputError(f"{directory} holds a {manifest['kind']}, not a sweep")
     try:
-        return Experiment.model_validate(read_manifest(directory)["experiment"])
-    except (ValidationError, KeyError):
-        raise InputError(f"{directory / MANIFEST} is damaged, or of another version, or not of a sweep") from None
+        experiment = Experiment.model_validate(manifest["experiment"])
+        is_consistent = (
+            all(isinstance(levels, list) for levels in manifest["factors"].values())
+            and all(isinstance(manifest[name], int) for name in ("planned_runs", "finished_runs", "is_complete"))
+            and (manifest["shard"] is None or bool(parse_shard(manifest["shard"])))
+        )
+    except (KubesimError, ValidationError, KeyError, TypeError, AttributeError, ValueError):
+        is_consistent = False
+    if not is_consistent:
+        raise InputError(f"{directory / MANIFEST} is damaged, or of another version of kubesim")
+    return manifest, experiment
 
 
 def _factors(levels: Sequence[dict[str, Level]], finished: Sequence[FinishedRun]) -> dict[str, list[Any]]:

@@ -154,7 +154,7 @@ def test_a_bad_expectation_is_refused_when_the_experiment_is_read(expect: str, m
     ("damage", "message"),
     [
         ("no directory", "holds no results of kubesim: there is no manifest.json"),
-        ("a run", "holds a run, and expectations are about a sweep"),
+        ("a run", "holds a run, not a sweep"),
         ("no table", "runs.parquet: no run was finished"),
         ("damaged table", "runs.parquet is damaged"),
         ("foreign table", "runs.parquet is not of this sweep: it has no column 'run'"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from kubesim.errors import InputError, KubesimError
 from kubesim.experiment import load_experiment, places, sweep
+from kubesim.experiment.bisection import Span
 from kubesim.experiment.places import Done, Place, Work
+from kubesim.experiment.search import search
 from tests.experiment.small import SMALL, contents, experiment_file
 
 DASK_NOISE = [
@@ -94,3 +98,26 @@ def test_no_cluster_where_there_should_be_one(tmp_path: Path, monkeypatch: pytes
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
         with pytest.raises(InputError, match=f"--dask {address}: there is no Dask scheduler to be reached"):
             sweep(*load_experiment(experiment_file(tmp_path)), tmp_path / "out", dask=address)
+        assert not (tmp_path / "out").exists()
+
+
+def test_one_cluster_for_all_rounds_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    @contextlib.contextmanager
+    def counted(address: str, _workers: int | None) -> Generator[object]:
+        started.append(address)
+        yield object()
+
+    def here(work: list[Work], _client: object) -> Generator[Done]:
+        return (places.run_one(*one) for one in work)
+
+    monkeypatch.setattr(places, "_client", counted)
+    monkeypatch.setattr(places, "_with_dask", here)
+    experiment = load_experiment(experiment_file(tmp_path))[0]
+    base: dict[str, Any] = {**experiment.scenario, "proxy": "iptables"}
+    found = search(
+        base, tmp_path, "cluster.services", "cpu < 1 ns", Span(1, 20), place=Place(dask="local"), replications_at_most=2
+    )
+    assert found.tried
+    assert started == ["local"]
