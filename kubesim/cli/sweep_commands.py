@@ -45,6 +45,7 @@ def sweep(
     from kubesim.cli import show_sweep  # noqa: PLC0415 - heavy imports wait until a command needs them
     from kubesim.experiment import load_experiment, parse_shard  # noqa: PLC0415
     from kubesim.experiment import sweep as run_sweep  # noqa: PLC0415
+    from kubesim.experiment.environment import remember_experiment  # noqa: PLC0415
 
     part = None if shard is None else parse_shard(shard)
     description, combinations = load_experiment(experiment)
@@ -57,9 +58,11 @@ def sweep(
             description, combinations, directory, workers, advance,
             dask=dask, shard=part, is_fresh=fresh, with_csv=csv,
         )  # fmt: skip
+    remember_experiment(directory, experiment)
     _show(description, outcome, as_json=as_json)
     if outcome.is_interrupted:
-        raise Interrupted(f"{outcome.finished} of {outcome.planned} runs are finished and kept in {directory}")
+        done = f"{outcome.finished} of {outcome.planned} runs {'is' if outcome.finished == 1 else 'are'} finished"
+        raise Interrupted(f"{done} and kept in {directory}")
 
 
 def merge(
@@ -71,8 +74,12 @@ def merge(
     """Put the parts of a sweep together that were run with `--shard`: the outcome is that of the sweep in one."""
     from kubesim.experiment import merge as merge_parts  # noqa: PLC0415
     from kubesim.experiment import read_experiment  # noqa: PLC0415
+    from kubesim.experiment.environment import remember_experiment, remembered_experiment  # noqa: PLC0415
 
     outcome = merge_parts(directories, out, with_csv=csv)
+    file = remembered_experiment(directories)
+    if file is not None:
+        remember_experiment(out, file)
     _show(read_experiment(out), outcome, as_json=as_json)
 
 

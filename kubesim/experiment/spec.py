@@ -14,7 +14,7 @@ from kubesim.experiment.factors import Factors
 from kubesim.experiment.precision import LEAST_REPLICATIONS, WrittenPrecision
 from kubesim.experiment.selection import REPLICATION, check_expectations
 from kubesim.experiment.showing import experiment_html
-from kubesim.figure import FigureSpec, Level, TableSpec, level_label
+from kubesim.figure import FigureSpec, FileName, Level, TableSpec, level_label
 from kubesim.files import YamlDocument
 from kubesim.scenario.fields import set_field
 from kubesim.scenario.includes import read_document
@@ -30,7 +30,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="of the experiment and its results")
+    name: FileName = Field(description="of the experiment and its results")
     question: str = Field(default="", description="what it answers")
     expectation: str = Field(default="", description="what one expects to see, and why")
     scenario: dict[str, Any] = Field(description="the scenario, without the fields that are factors")
