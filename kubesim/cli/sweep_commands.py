@@ -42,7 +42,7 @@ def sweep(
     where it was. Results are the same whatever the number of workers, and wherever they are. Ctrl-C keeps what is
     finished.
     """
-    from kubesim.cli import show_sweep  # noqa: PLC0415 - heavy imports wait until a command needs them
+    from kubesim.cli import show, show_sweep  # noqa: PLC0415 - heavy imports wait until a command needs them
     from kubesim.experiment import load_experiment, parse_shard  # noqa: PLC0415
     from kubesim.experiment import sweep as run_sweep  # noqa: PLC0415
     from kubesim.experiment.environment import remember_experiment  # noqa: PLC0415
@@ -50,6 +50,7 @@ def sweep(
     part = None if shard is None else parse_shard(shard)
     description, combinations = load_experiment(experiment)
     directory = out or Path("results") / description.name
+    show.notices(description.notices())
     if dry_run:
         _dry_run(description, combinations, directory, part, workers, as_json=as_json)
         return

@@ -19,6 +19,7 @@ from kubesim.files import YamlDocument
 from kubesim.scenario.fields import set_field
 from kubesim.scenario.includes import read_document
 from kubesim.scenario.spec import Scenario, scenario_from
+from kubesim.units import counted
 from kubesim.validation import validate
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ class Experiment(BaseModel):
     def first_replications(self) -> int:
         """How many replications of each combination are run whatever they say."""
         return self.replications if self.precision is None else max(self.replications, LEAST_REPLICATIONS)
+
+    def notices(self) -> list[str]:
+        """What a person should know of it before it is run."""
+        hypercubes = [block.latin_hypercube for block in self.factors if block.latin_hypercube is not None]
+        repeats = [(one.repeated(), one.samples) for one in hypercubes]
+        return [
+            f"latin_hypercube: {count} of {counted(samples, 'sample')} came out as others did, and "
+            f"{'is' if count == 1 else 'are'} run once: fewer samples, or another seed, may repeat none"
+            for count, samples in repeats
+            if count
+        ]
 
     def precise_measures(self) -> list[str]:
         """What its precision is about."""

@@ -38,6 +38,19 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(experiment: Path,
     assert "8 runs, of which 7 were there already" in again.stdout
 
 
+def test_samples_that_came_out_as_others_did_are_told(experiment: Path, tmp_path: Path) -> None:
+    text = EXPERIMENT.partition("factors")[0]
+    spaces = "{cluster.services: {from: 1, to: 3}, cluster.endpoints: {from: 1, to: 3}}"
+    experiment.write_text(text + f"factors: {{latin_hypercube: {{samples: 9, factors: {spaces}}}}}\n")
+    done = kubesim("sweep", experiment, "--out", tmp_path / "out", "--dry-run", "--json")
+    runs = len(json.loads(done.stdout)["runs"])
+    assert runs < 9
+    assert f"note: latin_hypercube: {9 - runs} of 9 samples came out as others did" in done.stderr
+    experiment.write_text(experiment.read_text().replace("samples: 9", "samples: 10"))
+    message = fail("sweep", experiment, "--out", tmp_path / "out")
+    assert "latin_hypercube: samples: its factors have 9 combinations of levels, which is fewer than 10" in message
+
+
 def test_parts_are_merged_with_tables_and_figures(experiment: Path, tmp_path: Path) -> None:
     succeed("sweep", experiment, "--out", tmp_path / "whole", "--workers", 1)
     for part in ("1/2", "2/2"):
