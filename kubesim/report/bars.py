@@ -78,7 +78,7 @@ def draw_breakdown(spec: FigureSpec, breakdown: pd.DataFrame) -> Figure:
             )
             bottom = bottom + heights
         ends = dict(style.panels_of(means, spec.panel))[name].set_index(spec.x).reindex(levels)
-        error_bars.draw(ax, np.arange(len(levels)), ends, _TIME, unit.factor, _ERROR, is_lying=is_lying)
+        error_bars.draw(ax, np.arange(len(levels)), ends, _TIME, unit.factor, _ERROR, error_bars.Look(is_lying))
         _number(ax, np.arange(len(levels)), 9, ends, _TIME, unit, is_lying=is_lying)
         _name_bars(ax, levels, spec, is_lying=is_lying)
     label = style.axis_label(spec.y_label or "CPU time per transaction, all hosts", unit)
@@ -140,7 +140,7 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
                 edgecolor="white",
                 label=str(level),
             )
-            error_bars.draw(ax, places, chosen, spec.y, unit.factor, _ERROR, is_lying=is_lying)
+            error_bars.draw(ax, places, chosen, spec.y, unit.factor, _ERROR, error_bars.Look(is_lying))
             _number(ax, places, 8, chosen, spec.y, unit, is_lying=is_lying)
         _name_bars(ax, levels, spec, is_lying=is_lying)
     label = style.axis_label(spec.y_label or spec.y, unit)

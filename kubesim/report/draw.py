@@ -164,7 +164,7 @@ def _with_estimates(spec: FigureSpec, table: pd.DataFrame, latencies: Mapping[in
     shown = error_bars.with_intervals(table, keys, spec.y, latencies)
     for name in dict.fromkeys(spec.band or ()):
         if name != spec.y and latencies and is_latency_percentile(name):
-            for _, rows in table.groupby(keys, sort=False):
+            for _, rows in shown.groupby(keys, sort=False):
                 shown.loc[rows.index, name] = interval_of_rows(name, rows, latencies).estimate
     return shown
 

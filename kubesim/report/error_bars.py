@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+from matplotlib.transforms import ScaledTranslation
 
 from kubesim.report import style
 from kubesim.stats.intervals import CONFIDENCE
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
 
     from kubesim.stats.intervals import Interval
     from kubesim.stats.latencies import Latencies
@@ -24,18 +26,34 @@ if TYPE_CHECKING:
 LOW, HIGH, REPLICATIONS = "interval_low", "interval_high", "interval_replications"
 """Columns of the ends of a place's interval, NaN where there is none to draw, and of how many replications it is."""
 
-_NARROWEST = 0.0005
-"""The narrowest interval, as a share of the estimate, that is worth drawing; tables do not mention these, either."""
+_NARROWEST = 0.005
+"""Half of the narrowest interval, as a share of the estimate, that can be seen behind a marker, or at a bar's end."""
 
 _MOST_ROOM = 1.5
 """How far beyond the largest estimate an axis reaches for the sake of error bars, at most."""
 
-_LINE: Any = {"linewidth": 1.1, "capsize": 2.5, "capthick": 1.1, "zorder": 3}
+_LINE: Any = {"linewidth": 1.1, "zorder": 3}
+_CAP: Any = {"s": 22, "linewidths": 1.1, "zorder": 3}
 ARROW_POINTS = 16
 """The length of an arrow."""
 
 NOTE_INCHES = 0.22
 """Room that the note on error bars takes below a figure."""
+
+
+class Look(NamedTuple):
+    """How error bars lie.
+
+    Parameters
+    ----------
+    is_lying
+        Whether the measure is along the horizontal axis.
+    shift_points
+        How far they stand beside their places, so that those of several lines do not hide each other.
+    """
+
+    is_lying: bool = False
+    shift_points: float = 0.0
 
 
 def with_intervals(
@@ -56,10 +74,10 @@ def with_intervals(
     """
     if "replication" not in table.columns or table.empty:
         return table
-    shown = table.copy()
+    shown = table.reset_index(drop=True)
     shown[[LOW, HIGH, REPLICATIONS]] = np.nan
     shown[measure] = shown[measure].astype(float)
-    for _, rows in table.groupby(list(keys), sort=False):
+    for _, rows in shown.groupby(list(keys), sort=False):
         interval = interval_of_rows(measure, rows, latencies)
         if np.isfinite(interval.estimate):
             shown.loc[rows.index, measure] = interval.estimate
@@ -109,9 +127,7 @@ def arrows_of(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return np.isposinf(table[HIGH].to_numpy(dtype=float)) if LOW in table.columns else np.zeros(len(table), dtype=bool)
 
 
-def draw(
-    ax: Axes, places: Any, rows: pd.DataFrame, measure: str, factor: float, colour: str, *, is_lying: bool
-) -> None:
+def draw(ax: Axes, places: Any, rows: pd.DataFrame, measure: str, factor: float, colour: str, look: Look) -> None:
     """Draw the intervals of some places; an arrow leads to an end that lies beyond all that was seen.
 
     Parameters
@@ -128,29 +144,30 @@ def draw(
         Of the unit that the axis has.
     colour
         Of the bars.
-    is_lying
-        Whether the measure is along the horizontal axis.
+    look
+        How they lie.
     """
     if LOW not in rows.columns:
         return
+    where = ax.transData + ScaledTranslation(look.shift_points / 72, 0, ax.figure.dpi_scale_trans)
     for place, (value, low, high) in zip(places, rows[[measure, LOW, HIGH]].to_numpy(float) / factor, strict=True):
         if np.isnan([value, low, high]).any():
             continue
-        sides = [[value - low if np.isfinite(low) else 0], [high - value if np.isfinite(high) else 0]]
-        if is_lying:
-            ax.errorbar([value], [place], xerr=sides, fmt="none", ecolor=colour, **_LINE)
-        else:
-            ax.errorbar([place], [value], yerr=sides, fmt="none", ecolor=colour, **_LINE)
+        ends = [end if np.isfinite(end) else value for end in (low, high)]
+        (ax.hlines if look.is_lying else ax.vlines)(place, ends[0], ends[1], colors=colour, transform=where, **_LINE)
         for end, direction in ((low, -1), (high, 1)):
             if np.isinf(end):
-                _point(ax, (value, place) if is_lying else (place, value), direction, colour, is_lying=is_lying)
+                _point(ax, (value, place) if look.is_lying else (place, value), where, direction, colour, look)
+            else:
+                at = (end, place) if look.is_lying else (place, end)
+                ax.scatter(*at, marker="|" if look.is_lying else "_", color=colour, transform=where, **_CAP)
 
 
-def _point(ax: Axes, at: tuple[float, float], direction: int, colour: str, *, is_lying: bool) -> None:
+def _point(ax: Axes, at: tuple[float, float], where: Transform, direction: int, colour: str, look: Look) -> None:
     """An arrow from a place towards an end that is not known."""
-    away = (direction * ARROW_POINTS, 0) if is_lying else (0, direction * ARROW_POINTS)
+    away = (direction * ARROW_POINTS, 0) if look.is_lying else (0, direction * ARROW_POINTS)
     arrow = {"arrowstyle": "<-", "color": colour, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", at, away, textcoords="offset points", arrowprops=arrow)
+    ax.annotate("", at, away, xycoords=where, textcoords="offset points", arrowprops=arrow)
 
 
 def add_note(figure: Figure, table: pd.DataFrame) -> None:

@@ -32,6 +32,9 @@ _HEADROOM = 1.06
 _LOG_MARGIN = 0.05
 """Room beyond the outermost numbers on a logarithmic axis, as a share of what lies between them."""
 
+_SHIFT_POINTS = 2.5
+"""How far the error bars of a line stand beside those of the next."""
+
 _LABEL_HEIGHT = 0.062
 """Of the height of the axes: what one label needs."""
 
@@ -57,7 +60,7 @@ def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
     unit = Unit(1, "") if spec.relative_to is not None else unit_of(spec.y, largest)
     for (_, rows), ax in zip(panels, axes, strict=True):
-        ends = [_line(ax, spec, rows, level, number, unit) for number, level in enumerate(lines)]
+        ends = [_line(ax, spec, rows, lines, number, unit) for number in range(len(lines))]
         _set_scales(ax, spec, runs, unit)
         ax.set_xlabel(spec.x_label or spec.x)
         if spec.by and ax is axes[-1]:
@@ -68,9 +71,10 @@ def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
 
 
 def _line(
-    ax: Axes, spec: FigureSpec, rows: pd.DataFrame, level: Any, number: int, unit: Unit
+    ax: Axes, spec: FigureSpec, rows: pd.DataFrame, lines: list[Any], number: int, unit: Unit
 ) -> tuple[float, float, str, str] | None:
-    """Draw one line; the place of its end, its label and its colour."""
+    """Draw one line of all; the place of its end, its label and its colour."""
+    level = lines[number]
     means = style.rows_of(rows, spec.by, level).set_index(spec.x).sort_index()
     means = means[means[spec.y].notna()]
     if means.empty:
@@ -90,7 +94,8 @@ def _line(
         markersize=5,
         linewidth=2,
     )
-    error_bars.draw(ax, x, means, spec.y, unit.factor, colour, is_lying=False)
+    shift = (number - (len(lines) - 1) / 2) * _SHIFT_POINTS
+    error_bars.draw(ax, x, means, spec.y, unit.factor, colour, error_bars.Look(shift_points=shift))
     return float(x[-1]), float(y[-1]), str(level), colour
 
 
