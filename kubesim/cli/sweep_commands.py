@@ -52,7 +52,7 @@ def sweep(
     directory = out or Path("results") / description.name
     show.notices(description.notices())
     if dry_run:
-        _dry_run(description, combinations, directory, part, workers, as_json=as_json)
+        _dry_run(description, combinations, directory, part, workers, is_fresh=fresh, as_json=as_json)
         return
     with show_sweep.progress(description.name) as advance:
         outcome = run_sweep(
@@ -115,18 +115,19 @@ def _dry_run(
     shard: Shard | None,
     workers: int | None,
     *,
+    is_fresh: bool,
     as_json: bool,
 ) -> None:
     from kubesim.cli import show_sweep  # noqa: PLC0415
     from kubesim.experiment import Place, forecast  # noqa: PLC0415
 
-    found = forecast(experiment, combinations, directory, shard)
+    found = forecast(experiment, combinations, directory, shard, is_fresh=is_fresh)
     processes = Place(workers).processes(found.runs)
     if as_json:
         runs: list[dict[str, Any]] = [
             {"levels": combinations[number].levels, "replications": count} for number, count in found.missing.items()
         ]
-        seconds = found.seconds / processes
+        seconds = found.lasting(processes)
         print_json({"runs": runs, "reused": found.reused, "seconds": seconds, "workers": processes})
     else:
         show_sweep.dry_run(experiment, combinations, found, processes)
