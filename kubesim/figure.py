@@ -59,6 +59,10 @@ class FigureSpec(BaseModel):
         """The factors it needs."""
         return [name for name in (self.x, self.by, self.panel, *self.where) if name]
 
+    def measures(self) -> list[str]:
+        """The measures it needs; what a breakdown is of is no measure of a run."""
+        return [] if self.kind == "breakdown" else [self.y, *(self.band or ())]
+
 
 class TableSpec(BaseModel):
     """One table for the terminal: a measure by some factors down and one across."""
@@ -74,6 +78,10 @@ class TableSpec(BaseModel):
     def factors(self) -> list[str]:
         """The factors it needs."""
         return [*self.rows, *([self.columns] if self.columns else []), *self.where]
+
+    def measures(self) -> list[str]:
+        """The measure it needs."""
+        return [self.value]
 
 
 def level_text(level: Any) -> str:

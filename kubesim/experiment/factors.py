@@ -146,6 +146,14 @@ class Block(BaseModel):
         """Levels of the factors of the grid."""
         return self.__pydantic_extra__
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_range(cls, data: Any) -> Any:
+        for name, levels in data.items() if isinstance(data, dict) else ():
+            if isinstance(levels, dict) and "to" in levels:
+                raise ValueError(f"{name}: a list of levels is needed: a range is for latin_hypercube, in its factors")
+        return data
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Block:
         lengths = {name: len(levels) for name, levels in self.zip_.items()}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kubesim.errors import did_you_mean
+from kubesim.errors import InputError, did_you_mean
 from kubesim.experiment.factors import Factors
+from kubesim.experiment.measures import MEASURES
 from kubesim.experiment.precision import LEAST_REPLICATIONS, WrittenPrecision
 from kubesim.experiment.selection import REPLICATION, check_expectations
 from kubesim.experiment.showing import experiment_html
@@ -166,9 +167,14 @@ def _plan(experiment: Experiment, document: YamlDocument, base: Path) -> list[Co
 def _nothing_to_show(spec: FigureSpec | TableSpec, combinations: list[Combination]) -> str | None:
     """Why a figure or table would have nothing to show even if all runs were finished, None if it would."""
     factors = {REPLICATION, *(factor for one in combinations for factor in one.levels)}
-    for factor in spec.factors():
-        if factor not in factors:
-            return f"{factor!r} is not a factor: {did_you_mean(factor, factors)}"
+    unknown = [
+        f"{name!r} is not a factor: {did_you_mean(name, factors)}" for name in spec.factors() if name not in factors
+    ]
+    unknown += [
+        f"{name!r} is no measure: {did_you_mean(name, MEASURES)}" for name in spec.measures() if name not in MEASURES
+    ]
+    if unknown:
+        return unknown[0]
     where = {name: level for name, level in spec.where.items() if name != REPLICATION}
     shown = [one.levels for one in combinations if all(one.levels[name] == level for name, level in where.items())]
     if not shown:
@@ -204,7 +210,10 @@ def _scenario(experiment: Experiment, chosen: Chosen, document: YamlDocument, ba
     """The scenario of one combination; a factor inside another one, such as a plugin's setting, is set after it."""
     data = copy.deepcopy(experiment.scenario)
     for factor in sorted(chosen, key=lambda name: name.count(".")):
-        set_field(data, factor, chosen[factor])
+        try:
+            set_field(data, factor, chosen[factor])
+        except InputError as error:
+            raise document.error(("factors",), str(error)) from None
     data.setdefault("name", experiment.name)
     levels = ", ".join(f"{factor} = {level_label(value)}" for factor, value in chosen.items())
     place = f"{document.place} (with {levels})" if levels else document.place

@@ -174,7 +174,10 @@ def test_a_bad_expectation_is_refused_when_the_experiment_is_read(expect: str, m
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("no directory", "holds no results of kubesim: there is no manifest.json"),
+        ("no directory", "holds no results of kubesim: there is no such directory"),
+        ("a file", "holds no results of kubesim: it is a file"),
+        ("an empty directory", "holds no results of kubesim: there is no manifest.json"),
+        ("half a manifest", "it is damaged, or no JSON: "),
         ("a run", "holds a run, and expectations are about a sweep"),
         ("no table", "runs.parquet: no run was finished"),
         ("damaged table", "runs.parquet is damaged"),
@@ -187,8 +190,14 @@ def test_a_bad_expectation_is_refused_when_the_experiment_is_read(expect: str, m
 )
 def test_directories_that_are_no_sweeps(damage: str, message: str, results: Path) -> None:
     table = results / "runs.parquet"
-    if damage == "no directory":
+    if damage in ("no directory", "a file", "an empty directory"):
         shutil.rmtree(results)
+        if damage == "a file":
+            results.write_text("")
+        elif damage == "an empty directory":
+            results.mkdir()
+    elif damage == "half a manifest":
+        (results / "manifest.json").write_text((results / "manifest.json").read_text()[:300])
     elif damage == "a run":
         change_manifest(results, kind="run")
     elif damage == "no table":

@@ -133,6 +133,7 @@ def test_whole_numbers_beside_fractions_may_be_there_again() -> None:
         ),
         ({name: list(range(20)) for name in "abcde"}, "3,200,000 combinations are more than 100,000"),
         ({"a": []}, "at least 1 item"),
+        ({"a": {"from": 1, "to": 2}}, "a: a list of levels is needed: a range is for latin_hypercube"),
         ({"a": {"levels": [1]}}, "where"),
         ({"latin_hypercube": {"samples": 1, "factors": {"a": {"from": 2, "to": 1}}}}, "has to be less than"),
         (
