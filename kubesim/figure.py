@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Level = str | int | float | bool | None
+
+_NAME = r"^[a-z0-9][a-z0-9-]*$"
+
+
+def _checked_name(name: str) -> str:
+    """A name, if it may be that of a file."""
+    if not re.fullmatch(_NAME, name):
+        raise ValueError(f"{name!r} is no name: small letters, digits and hyphens are needed, no hyphen first")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_checked_name), Field(json_schema_extra={"pattern": _NAME})]
+"""A name that files, or a directory, are called by."""
 
 
 class FigureSpec(BaseModel):
@@ -18,7 +32,7 @@ class FigureSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="of the files, without ending")
+    name: FileName = Field(description="of the files, without ending")
     kind: Literal["lines", "breakdown", "bars"] = Field(default="lines", description="what it looks like")
     title: str = Field(default="", description="what it says, in a sentence")
     x: str = Field(description="the factor along the axis")
@@ -45,6 +59,10 @@ class FigureSpec(BaseModel):
         """The factors it needs."""
         return [name for name in (self.x, self.by, self.panel, *self.where) if name]
 
+    def measures(self) -> list[str]:
+        """The measures it needs; what a breakdown is of is no measure of a run."""
+        return [] if self.kind == "breakdown" else [self.y, *(self.band or ())]
+
 
 class TableSpec(BaseModel):
     """One table for the terminal: a measure by some factors down and one across."""
@@ -60,6 +78,10 @@ class TableSpec(BaseModel):
     def factors(self) -> list[str]:
         """The factors it needs."""
         return [*self.rows, *([self.columns] if self.columns else []), *self.where]
+
+    def measures(self) -> list[str]:
+        """The measure it needs."""
+        return [self.value]
 
 
 def level_text(level: Any) -> str:

@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from None
+        raise InputError(f"{path}, line {error.lineno}: it is damaged, or no JSON: {error.msg}") from None
     except RecursionError:
         raise InputError(f"{path}: it is nested too deeply") from None
 
@@ -77,7 +77,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         If there is none, or it is damaged.
     """
     if not (directory / MANIFEST).exists():
-        raise InputError(f"{directory} holds no results of kubesim: there is no {MANIFEST}")
+        known = f"there is no {MANIFEST}" if directory.is_dir() else "there is no such directory"
+        raise InputError(f"{directory} holds no results of kubesim: {'it is a file' if directory.is_file() else known}")
     manifest = read_json(directory / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") not in ("run", "sweep", "validation"):
         raise InputError(f"{directory / MANIFEST} is not a manifest of kubesim")

@@ -66,6 +66,6 @@ def read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except FileNotFoundError:
-        raise InputError(f"there is no {path}: no run was finished") from None
+        raise InputError(f"there is no {path}: no run was finished, or it was removed") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}") from None

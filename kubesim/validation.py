@@ -122,13 +122,18 @@ def _place(error: ErrorDetails, data: Any) -> list[str | int]:
         location = (*location, error["ctx"]["discriminator"].strip("'"))
     for number, part in enumerate(location):
         is_last = number == len(location) - 1
-        is_known = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        is_known = part in data if isinstance(data, dict) else _is_place(part, data)
         if is_known:
             data = data[part]
             place.append(part)
         elif is_last and error["type"] in ("missing", "extra_forbidden"):
             place.append(part)
     return place
+
+
+def _is_place(part: str | int, data: Any) -> bool:
+    """Whether data are a list that has such a place: of one that is too short, pydantic names the first that lacks."""
+    return isinstance(data, list) and isinstance(part, int) and part < len(data)
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

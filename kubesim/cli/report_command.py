@@ -50,14 +50,16 @@ def report(
 def _expectations(directory: Path, experiment: Path | None, left_out: list[str]) -> list[CheckedExpectation] | None:
     """What a sweep's experiment expects, held against its results; None if it expects nothing or has none."""
     from kubesim.cli.check_command import checked  # noqa: PLC0415
-    from kubesim.experiment import read_experiment  # noqa: PLC0415
+    from kubesim.experiment import load_experiment, read_experiment  # noqa: PLC0415
     from kubesim.files import read_manifest  # noqa: PLC0415
     from kubesim.report import CheckedExpectation  # noqa: PLC0415
 
     manifest = read_manifest(directory)
     if manifest["kind"] != "sweep" or not manifest.get("finished_runs"):
         return None
-    if experiment is None and not read_experiment(directory).expect:
+    if experiment is not None:
+        load_experiment(experiment)  # a file that is not there, or makes no sense, is no matter of the results
+    elif not read_experiment(directory).expect:
         return None
     try:
         outcomes = checked(directory, experiment).outcomes

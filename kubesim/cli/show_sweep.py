@@ -98,7 +98,7 @@ def dry_run(experiment: Experiment, combinations: Sequence[Combination], found: 
     there = f"; {counted(found.reused, 'run')} {'is' if found.reused == 1 else 'are'} there already"
     OUT.print(f"{counted(found.runs, 'run')} to do{there if found.reused else ''}", soft_wrap=True)
     if found.runs:
-        time = format_ns(found.seconds / processes * 1e9)
+        time = format_ns(found.lasting(processes) * 1e9)
         by = f"judging by {counted(found.samples, 'run')}"
         OUT.print(f"about {time} with {counted(processes, 'process', 'processes')}, {by}", soft_wrap=True)
     if experiment.precision is not None:

@@ -42,24 +42,28 @@ def sweep(
     where it was. Results are the same whatever the number of workers, and wherever they are. Ctrl-C keeps what is
     finished.
     """
-    from kubesim.cli import show_sweep  # noqa: PLC0415 - heavy imports wait until a command needs them
+    from kubesim.cli import show, show_sweep  # noqa: PLC0415 - heavy imports wait until a command needs them
     from kubesim.experiment import load_experiment, parse_shard  # noqa: PLC0415
     from kubesim.experiment import sweep as run_sweep  # noqa: PLC0415
+    from kubesim.experiment.environment import remember_experiment  # noqa: PLC0415
 
     part = None if shard is None else parse_shard(shard)
     description, combinations = load_experiment(experiment)
     directory = out or Path("results") / description.name
+    show.notices(description.notices())
     if dry_run:
-        _dry_run(description, combinations, directory, part, workers, as_json=as_json)
+        _dry_run(description, combinations, directory, part, workers, is_fresh=fresh, as_json=as_json)
         return
     with show_sweep.progress(description.name) as advance:
         outcome = run_sweep(
             description, combinations, directory, workers, advance,
             dask=dask, shard=part, is_fresh=fresh, with_csv=csv,
         )  # fmt: skip
+    remember_experiment(directory, experiment)
     _show(description, outcome, as_json=as_json)
     if outcome.is_interrupted:
-        raise Interrupted(f"{outcome.finished} of {outcome.planned} runs are finished and kept in {directory}")
+        done = f"{outcome.finished} of {outcome.planned} runs {'is' if outcome.finished == 1 else 'are'} finished"
+        raise Interrupted(f"{done} and kept in {directory}")
 
 
 def merge(
@@ -71,8 +75,12 @@ def merge(
     """Put the parts of a sweep together that were run with `--shard`: the outcome is that of the sweep in one."""
     from kubesim.experiment import merge as merge_parts  # noqa: PLC0415
     from kubesim.experiment import read_experiment  # noqa: PLC0415
+    from kubesim.experiment.environment import remember_experiment, remembered_experiment  # noqa: PLC0415
 
     outcome = merge_parts(directories, out, with_csv=csv)
+    file = remembered_experiment(directories)
+    if file is not None:
+        remember_experiment(out, file)
     _show(read_experiment(out), outcome, as_json=as_json)
 
 
@@ -107,18 +115,19 @@ def _dry_run(
     shard: Shard | None,
     workers: int | None,
     *,
+    is_fresh: bool,
     as_json: bool,
 ) -> None:
     from kubesim.cli import show_sweep  # noqa: PLC0415
     from kubesim.experiment import Place, forecast  # noqa: PLC0415
 
-    found = forecast(experiment, combinations, directory, shard)
+    found = forecast(experiment, combinations, directory, shard, is_fresh=is_fresh)
     processes = Place(workers).processes(found.runs)
     if as_json:
         runs: list[dict[str, Any]] = [
             {"levels": combinations[number].levels, "replications": count} for number, count in found.missing.items()
         ]
-        seconds = found.seconds / processes
+        seconds = found.lasting(processes)
         print_json({"runs": runs, "reused": found.reused, "seconds": seconds, "workers": processes})
     else:
         show_sweep.dry_run(experiment, combinations, found, processes)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubesim.experiment.store import ENVIRONMENT
+from kubesim.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
 _PACKAGES = ("kubesim", "simpy", "numpy", "pandas", "pyarrow", "scipy", "pydantic", "joblib", "matplotlib")
 _OPTIONAL_PACKAGES = ("numba",)
+_EXPERIMENT_FILE = "experiment_file"
 
 
 def environment(started: datetime, where: str, run_seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -54,7 +57,38 @@ def _package_versions() -> dict[str, str]:
 def earlier_run_seconds(directory: Path) -> dict[str, float]:
     """How long runs took that are in a directory, by ID; nothing where that is not known."""
     try:
-        found = json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))["run_seconds"]
-        return {str(run_id): float(seconds) for run_id, seconds in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {str(run_id): float(seconds) for run_id, seconds in _read(directory)["run_seconds"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def remember_experiment(directory: Path, file: Path) -> None:
+    """Say beside results where their experiment's file is, relative to them: baselines may lie beside it.
+
+    Raises
+    ------
+    OutputError
+        If that cannot be written.
+    """
+    known = {**_read(directory), _EXPERIMENT_FILE: os.path.relpath(file.resolve(), directory.resolve())}
+    write_text(directory / ENVIRONMENT, json.dumps(known, indent=1) + "\n")
+
+
+def remembered_experiment(directories: Iterable[Path]) -> Path | None:
+    """The experiment's file of the first of some directories of results that says where it is, if it is there still."""
+    for directory in directories:
+        said = _read(directory).get(_EXPERIMENT_FILE)
+        if isinstance(said, str):
+            file = Path(os.path.normpath(directory.resolve() / said))
+            if file.is_file():
+                return file
+    return None
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    """What is known of where and when a sweep was run; nothing where the file is missing or damaged."""
+    try:
+        found = json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

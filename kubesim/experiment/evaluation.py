@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kubesim.errors import InputError, did_you_mean
+from kubesim.experiment.environment import remembered_experiment
 from kubesim.experiment.expectations import Expectation, Kind, Regression, parse_expectation
 from kubesim.experiment.measures import SHORT_NAMES
 from kubesim.experiment.regression import check_regression
@@ -64,7 +65,8 @@ def check(
     expect
         Expectations, instead of an experiment's.
     relative_to
-        The directory of the experiment file, which baselines are looked for in; then in that of the results.
+        The directory of the experiment file, which baselines are looked for in; then in that of the results. If not
+        given, where the file was when the sweep was run, if it is there still.
 
     Returns
     -------
@@ -77,7 +79,8 @@ def check(
     """
     if isinstance(results, str | Path):
         found = read_results(Path(results))
-        places = [*([relative_to] if relative_to else []), Path(results)]
+        beside = relative_to or _beside_experiment(Path(results))
+        places = [*([beside] if beside else []), Path(results)]
     else:
         found, places = results_of_frame(results, "the table"), [relative_to or Path()]
     asked = experiment or found.experiment
@@ -94,8 +97,19 @@ def check(
             else:
                 outcomes.append(check_expectation(one, found))
         except InputError as error:
-            raise InputError(f"expect[{number}]: {error}") from None
+            raise InputError(f"{expect_place(number)}: {error}") from None
     return CheckReport(asked.name if asked else found.name, tuple(outcomes))
+
+
+def _beside_experiment(directory: Path) -> Path | None:
+    """The directory of the experiment file that results were made from, as far as it is known."""
+    file = remembered_experiment([directory])
+    return None if file is None else file.parent
+
+
+def expect_place(number: int) -> str:
+    """What an expectation is called, by its place in the list: as errors about the experiment file name it."""
+    return f"expect.{number}"
 
 
 def check_expectation(expectation: Expectation, results: Results) -> Outcome:
@@ -129,7 +143,7 @@ def _parsed(number: int, written: str | dict[str, Any]) -> Expectation | Regress
     try:
         return parse_expectation(written)
     except InputError as error:
-        raise InputError(f"expect[{number}]: {error}") from None
+        raise InputError(f"{expect_place(number)}: {error}") from None
 
 
 def _notes(quantity: Quantity, results: Results) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from kubesim.errors import did_you_mean
 from kubesim.figure import Level, level_label
+from kubesim.units import counted
 
 _SIGNIFICANT_DIGITS = 6
 _MOST_COMBINATIONS = 100_000
@@ -63,15 +64,27 @@ class Range(BaseModel):
             raise ValueError(f"from {self.from_:g} has to be less than to {self.to:g}")
         if self.scale == "log" and self.from_ <= 0:
             raise ValueError(f"a logarithmic scale has no {self.from_:g}: from has to be more than 0")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"there is no whole number from {self.from_:g} to {self.to:g}")
         return self
 
+    @property
+    def count(self) -> int | None:
+        """How many levels there are; None for fractions, of which there is no end."""
+        return math.floor(self.to) - math.ceil(self.from_) + 1 if self.is_whole else None
+
     def level(self, share: float) -> float | int:
-        """The level at some share of the way, in [0, 1)."""
+        """The level at some share of the way, in [0, 1); of whole numbers each has its own stretch of it."""
+        first, end = self.from_, self.to
+        if self.is_whole:
+            first, end = math.ceil(self.from_), math.floor(self.to) + 1
         if self.scale == "log":
-            value = math.exp(math.log(self.from_) + share * math.log(self.to / self.from_))
+            value = math.exp(math.log(first) + share * math.log(end / first))
         else:
-            value = self.from_ + share * (self.to - self.from_)
-        return round(value) if self.is_whole else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+            value = first + share * (end - first)
+        if self.is_whole:
+            return min(max(math.floor(value), int(first)), int(end) - 1)
+        return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
 
 
 class LatinHypercube(BaseModel):
@@ -83,8 +96,22 @@ class LatinHypercube(BaseModel):
     seed: int = Field(default=1, ge=0, description="of what is drawn")
     factors: dict[str, Range | Levels] = Field(min_length=1, description="a range, or a list of levels, of each factor")
 
+    @model_validator(mode="after")
+    def _has_enough_levels(self) -> LatinHypercube:
+        counts = [space.count if isinstance(space, Range) else len(space) for space in self.factors.values()]
+        most = math.prod(count for count in counts if count is not None)
+        if None not in counts and self.samples > most:
+            levels = counted(most, "combination of levels", "combinations of levels")
+            raise ValueError(f"samples: its factors have {levels}, which is fewer than {self.samples:,} samples")
+        return self
+
+    def repeated(self) -> int:
+        """How many samples came out as others did, as those of whole numbers and of lists of levels may."""
+        found = self.combinations()
+        return len(found) - len({tuple(map(repr, one.values())) for one in found})
+
     def combinations(self) -> list[Chosen]:
-        """The samples."""
+        """The samples, in which some may be there twice."""
         from scipy.stats import qmc  # noqa: PLC0415 - takes a while, and few need it
 
         sampler = qmc.LatinHypercube(len(self.factors), rng=np.random.default_rng(self.seed))
@@ -118,6 +145,14 @@ class Block(BaseModel):
     def grid(self) -> dict[str, list[Any] | ConditionalLevels]:
         """Levels of the factors of the grid."""
         return self.__pydantic_extra__
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_range(cls, data: Any) -> Any:
+        for name, levels in data.items() if isinstance(data, dict) else ():
+            if isinstance(levels, dict) and "to" in levels:
+                raise ValueError(f"{name}: a list of levels is needed: a range is for latin_hypercube, in its factors")
+        return data
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Block:

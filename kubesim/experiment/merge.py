@@ -111,7 +111,8 @@ def _check(parts: list[_Part]) -> None:
         seen[part.shard.number] = part.directory
     missing = [str(Shard(number, first.shard.of)) for number in range(1, first.shard.of + 1) if number not in seen]
     if missing:
-        raise InputError(f"parts {', '.join(missing)} of the sweep are missing: give their directories, too")
+        what = f"part {missing[0]} of the sweep is" if len(missing) == 1 else f"parts {', '.join(missing)} of it are"
+        raise InputError(f"{what} missing: give {'its directory' if len(missing) == 1 else 'their directories'}, too")
 
 
 def _parts(part: _Part, other: _Part) -> str:

@@ -13,6 +13,7 @@ from kubesim.experiment.spec import Experiment
 from kubesim.experiment.store import read_sweep_manifest
 from kubesim.stats.latency_table import read_latencies
 from kubesim.tables import read_parquet
+from kubesim.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,9 @@ class Results:
         """The runs that are missing, in words; empty if none is."""
         if not self.missing:
             return ""
-        return f"{len(self.missing)} of {self.planned} runs are missing: run {_ranges(self.missing)}"
+        is_one = len(self.missing) == 1
+        what = f"{len(self.missing)} of {counted(self.planned, 'run')} {'is' if is_one else 'are'} missing"
+        return f"{what}: run{'' if is_one else 's'} {_ranges(self.missing)}"
 
 
 def results_of_frame(

@@ -301,7 +301,9 @@ def _also_differing(runs: Runs, rows: Sequence[int], named: _Named) -> str:
             seen[runs.levels[row][name]].add(runs.levels[row][compared])
         if name != compared and all(len(levels) == 1 for levels in seen.values()):
             together.append(name)
-    return f": {', '.join(together)} changes with it" if together else ""
+    if not together:
+        return ""
+    return f": {', '.join(together)} {'changes' if len(together) == 1 else 'change'} with it"
 
 
 def _written(levels: Mapping[str, str]) -> str:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kubesim.errors import did_you_mean
+from kubesim.errors import InputError, did_you_mean
 from kubesim.experiment.factors import Factors
+from kubesim.experiment.measures import MEASURES
 from kubesim.experiment.precision import LEAST_REPLICATIONS, WrittenPrecision
 from kubesim.experiment.selection import REPLICATION, check_expectations
 from kubesim.experiment.showing import experiment_html
-from kubesim.figure import FigureSpec, Level, TableSpec, level_label
+from kubesim.figure import FigureSpec, FileName, Level, TableSpec, level_label
 from kubesim.files import YamlDocument
 from kubesim.scenario.fields import set_field
 from kubesim.scenario.includes import read_document
 from kubesim.scenario.spec import Scenario, scenario_from
+from kubesim.units import counted
 from kubesim.validation import validate
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="of the experiment and its results")
+    name: FileName = Field(description="of the experiment and its results")
     question: str = Field(default="", description="what it answers")
     expectation: str = Field(default="", description="what one expects to see, and why")
     scenario: dict[str, Any] = Field(description="the scenario, without the fields that are factors")
@@ -56,6 +58,17 @@ class Experiment(BaseModel):
     def first_replications(self) -> int:
         """How many replications of each combination are run whatever they say."""
         return self.replications if self.precision is None else max(self.replications, LEAST_REPLICATIONS)
+
+    def notices(self) -> list[str]:
+        """What a person should know of it before it is run."""
+        hypercubes = [block.latin_hypercube for block in self.factors if block.latin_hypercube is not None]
+        repeats = [(one.repeated(), one.samples) for one in hypercubes]
+        return [
+            f"latin_hypercube: {count} of {counted(samples, 'sample')} came out as others did, and "
+            f"{'is' if count == 1 else 'are'} run once: fewer samples, or another seed, may repeat none"
+            for count, samples in repeats
+            if count
+        ]
 
     def precise_measures(self) -> list[str]:
         """What its precision is about."""
@@ -154,9 +167,14 @@ def _plan(experiment: Experiment, document: YamlDocument, base: Path) -> list[Co
 def _nothing_to_show(spec: FigureSpec | TableSpec, combinations: list[Combination]) -> str | None:
     """Why a figure or table would have nothing to show even if all runs were finished, None if it would."""
     factors = {REPLICATION, *(factor for one in combinations for factor in one.levels)}
-    for factor in spec.factors():
-        if factor not in factors:
-            return f"{factor!r} is not a factor: {did_you_mean(factor, factors)}"
+    unknown = [
+        f"{name!r} is not a factor: {did_you_mean(name, factors)}" for name in spec.factors() if name not in factors
+    ]
+    unknown += [
+        f"{name!r} is no measure: {did_you_mean(name, MEASURES)}" for name in spec.measures() if name not in MEASURES
+    ]
+    if unknown:
+        return unknown[0]
     where = {name: level for name, level in spec.where.items() if name != REPLICATION}
     shown = [one.levels for one in combinations if all(one.levels[name] == level for name, level in where.items())]
     if not shown:
@@ -192,7 +210,10 @@ def _scenario(experiment: Experiment, chosen: Chosen, document: YamlDocument, ba
     """The scenario of one combination; a factor inside another one, such as a plugin's setting, is set after it."""
     data = copy.deepcopy(experiment.scenario)
     for factor in sorted(chosen, key=lambda name: name.count(".")):
-        set_field(data, factor, chosen[factor])
+        try:
+            set_field(data, factor, chosen[factor])
+        except InputError as error:
+            raise document.error(("factors",), str(error)) from None
     data.setdefault("name", experiment.name)
     levels = ", ".join(f"{factor} = {level_label(value)}" for factor, value in chosen.items())
     place = f"{document.place} (with {levels})" if levels else document.place

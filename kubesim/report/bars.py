@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from kubesim.figure import level_text
-from kubesim.report import style
+from kubesim.report import error_bars, style
 from kubesim.report.groups import GROUPS, group_of
 from kubesim.units import Unit, format_count, unit_of
 
@@ -25,6 +25,8 @@ _MANY_BARS, _LONG_NAME = 6, 9
 """With more bars, and a name of more letters, they lie, with their names at the left."""
 
 _NAME_INCHES_PER_LETTER = 0.085
+_TIME = "ns_per_transaction"
+_ERROR = "#202020"
 
 _HATCHES = ("", "//", "", "..", "", "xx", "", "\\\\", "", "++")
 
@@ -43,16 +45,19 @@ def draw_breakdown(spec: FigureSpec, breakdown: pd.DataFrame) -> Figure:
     cpu["group"] = cpu["operation"].map(group_of)
     panels = style.panels_of(cpu, spec.panel)
     levels = list(dict.fromkeys(cpu[spec.x]))
-    runs_per_cell = cpu.groupby([*([spec.panel] if spec.panel else []), spec.x])["run"].nunique()
+    totals = _totals(cpu, spec)
+    intervals = error_bars.columns_of(totals)
     is_lying = _is_lying(levels, spec)
     size = (5.6, 0.4 + 0.34 * len(levels)) if is_lying else (0.3 + 0.72 * len(levels), 3.6)
-    margins = style.Margins(left=_left(levels, is_lying=is_lying), right=2.3, bottom=_bottom(levels, is_lying=is_lying))
+    margins = style.Margins(
+        left=_left(levels, is_lying=is_lying), right=2.3, bottom=_bottom(levels, totals, is_lying=is_lying)
+    )
     figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, margins)
-    totals = cpu.groupby([*([spec.panel] if spec.panel else []), spec.x])["ns_per_transaction"].sum() / runs_per_cell
-    unit = unit_of("ns_per_transaction", float(totals.max()))
+    means = style.means_of(totals, (spec.x, spec.panel), [_TIME, *intervals])
+    unit = unit_of(_TIME, float(means[_TIME].max()))
     used = [group for group in GROUPS if group in set(cpu["group"])]
-    for (_, rows), ax in zip(panels, axes, strict=True):
-        table = rows.pivot_table(index=spec.x, columns="group", values="ns_per_transaction", aggfunc="sum", sort=False)
+    for (name, rows), ax in zip(panels, axes, strict=True):
+        table = rows.pivot_table(index=spec.x, columns="group", values=_TIME, aggfunc="sum", sort=False)
         runs = rows.groupby(spec.x)["run"].nunique()
         table = table.div(runs, axis=0).reindex(index=levels, columns=used).fillna(0) / unit.factor
         bottom = np.zeros(len(levels))
@@ -72,13 +77,24 @@ def draw_breakdown(spec: FigureSpec, breakdown: pd.DataFrame) -> Figure:
                 label=group,
             )
             bottom = bottom + heights
-        _number(ax, np.arange(len(levels)), bottom, 9, is_lying=is_lying)
+        ends = dict(style.panels_of(means, spec.panel))[name].set_index(spec.x).reindex(levels)
+        error_bars.draw(ax, np.arange(len(levels)), ends, _TIME, unit.factor, _ERROR, error_bars.Look(is_lying))
+        _number(ax, np.arange(len(levels)), 9, ends, _TIME, unit, is_lying=is_lying)
         _name_bars(ax, levels, spec, is_lying=is_lying)
     label = style.axis_label(spec.y_label or "CPU time per transaction, all hosts", unit)
-    _measure(axes[0], float(totals.max()) / unit.factor, label, is_lying=is_lying)
+    _measure(axes[0], float(np.nanmax(error_bars.ends_of(means, _TIME))) / unit.factor, label, is_lying=is_lying)
+    error_bars.add_note(figure, totals)
     handles, labels = axes[0].get_legend_handles_labels()
     axes[-1].legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     return figure
+
+
+def _totals(cpu: pd.DataFrame, spec: FigureSpec) -> pd.DataFrame:
+    """The CPU time of each run, all operations together, with intervals over replications."""
+    keys = list(dict.fromkeys([*([spec.panel] if spec.panel else []), spec.x]))
+    runs = [name for name in ("run", "replication") if name in cpu.columns and name not in keys]
+    totals = cpu.groupby([*keys, *runs], sort=False)[_TIME].sum().reset_index()
+    return error_bars.with_intervals(totals, keys, _TIME, {})
 
 
 def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
@@ -91,7 +107,8 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     runs
         Rows to show, those of other levels already left out.
     """
-    runs = style.means_of(runs, (spec.x, spec.by, spec.panel), [spec.y])
+    all_runs, intervals = runs, error_bars.columns_of(runs)
+    runs = style.means_of(runs, (spec.x, spec.by, spec.panel), [spec.y, *intervals])
     levels = list(dict.fromkeys(runs[spec.x]))
     series = style.series_of(runs, spec.by)
     panels = style.panels_of(runs, spec.panel)
@@ -99,7 +116,9 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     standing = (max(2.6, 0.4 + 0.4 * len(levels) * len(series)), 3.4)
     size = (5.6, 0.4 + 0.3 * len(levels)) if is_lying else standing
     margins = style.Margins(
-        left=_left(levels, is_lying=is_lying), right=_right(series, spec), bottom=_bottom(levels, is_lying=is_lying)
+        left=_left(levels, is_lying=is_lying),
+        right=_right(series, spec),
+        bottom=_bottom(levels, runs, is_lying=is_lying),
     )
     figure, axes = style.new_figure([name for name, _ in panels], spec.title, size, margins)
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
@@ -107,8 +126,8 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     width = 0.8 / len(series)
     for (_, rows), ax in zip(panels, axes, strict=True):
         for number, level in enumerate(series):
-            chosen = style.rows_of(rows, spec.by, level)
-            heights = chosen.set_index(spec.x)[spec.y].reindex(levels).to_numpy() / unit.factor
+            chosen = style.rows_of(rows, spec.by, level).set_index(spec.x).reindex(levels)
+            heights = chosen[spec.y].to_numpy() / unit.factor
             places = np.arange(len(levels)) + (number - (len(series) - 1) / 2) * width
             _draw(
                 ax,
@@ -121,10 +140,12 @@ def draw_bars(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
                 edgecolor="white",
                 label=str(level),
             )
-            _number(ax, places, heights, 8, is_lying=is_lying)
+            error_bars.draw(ax, places, chosen, spec.y, unit.factor, _ERROR, error_bars.Look(is_lying))
+            _number(ax, places, 8, chosen, spec.y, unit, is_lying=is_lying)
         _name_bars(ax, levels, spec, is_lying=is_lying)
     label = style.axis_label(spec.y_label or spec.y, unit)
-    _measure(axes[0], float(np.nanmax(runs[spec.y])) / unit.factor, label, is_lying=is_lying)
+    _measure(axes[0], float(np.nanmax(error_bars.ends_of(runs, spec.y))) / unit.factor, label, is_lying=is_lying)
+    error_bars.add_note(figure, all_runs)
     if spec.by:
         axes[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     return figure
@@ -142,10 +163,11 @@ def _left(levels: list[Any], *, is_lying: bool) -> float:
     return 0.45 + longest * _NAME_INCHES_PER_LETTER if is_lying else style.Margins.left
 
 
-def _bottom(levels: list[Any], *, is_lying: bool) -> float:
-    """Room below the axes, in inches: for names of bars that stand, which are written aslant."""
+def _bottom(levels: list[Any], shown: pd.DataFrame, *, is_lying: bool) -> float:
+    """Room below the axes, in inches: for names of bars that stand, which are written aslant, and for a note."""
     longest = max((len(level_text(level)) for level in levels), default=0)
-    return 0.75 if is_lying else 0.95 + max(0, longest - 14) * _NAME_INCHES_PER_LETTER * 0.45
+    note = error_bars.NOTE_INCHES if error_bars.has_any(shown) else 0
+    return note + (0.75 if is_lying else 0.95 + max(0, longest - 14) * _NAME_INCHES_PER_LETTER * 0.45)
 
 
 def _right(series: list[Any], spec: FigureSpec) -> float:
@@ -162,11 +184,14 @@ def _draw(ax: Any, places: Any, lengths: Any, width: float, *, is_lying: bool, s
         ax.bar(places, lengths, width=width, bottom=start, **look)
 
 
-def _number(ax: Any, places: Any, lengths: Any, size: float, *, is_lying: bool) -> None:
-    """Each bar's length at its end."""
-    for place, length in zip(places, lengths, strict=True):
+def _number(ax: Any, places: Any, size: float, rows: pd.DataFrame, measure: str, unit: Unit, *, is_lying: bool) -> None:
+    """Each bar's length at its end, beyond its error bar."""
+    lengths = rows[measure].to_numpy(dtype=float) / unit.factor
+    ends = error_bars.tops_of(rows, measure) / unit.factor
+    arrows = error_bars.arrows_of(rows) * error_bars.ARROW_POINTS
+    for place, length, end, arrow in zip(places, lengths, ends, arrows, strict=True):
         if np.isfinite(length):
-            at, away = ((length, place), (4, 0)) if is_lying else ((place, length), (0, 3))
+            at, away = ((end, place), (4 + arrow, 0)) if is_lying else ((place, end), (0, 3 + arrow))
             align = {"ha": "left", "va": "center"} if is_lying else {"ha": "center"}
             ax.annotate(format_count(length), at, away, textcoords="offset points", fontsize=size, **align)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from kubesim.errors import InputError, did_you_mean
 from kubesim.figure import FigureSpec
 from kubesim.files import read_manifest
-from kubesim.report import style
+from kubesim.report import error_bars, style
 from kubesim.report.bars import draw_bars, draw_breakdown
 from kubesim.report.drawn import DrawnFigure
 from kubesim.report.lines import draw_lines
@@ -95,7 +95,7 @@ def sweep_figures(
             on_left_out(f"the figure {spec.name} is left out: no finished run has anything to show in it")
             continue
         shown = spec if has_titles else spec.model_copy(update={"title": ""})
-        figure = _DRAW[spec.kind](shown, _with_percentiles(spec, table, latencies))
+        figure = _DRAW[spec.kind](shown, _with_estimates(spec, table, latencies))
         yield DrawnFigure(spec.name, spec.title or spec.name, figure, spec, table)
 
 
@@ -132,7 +132,7 @@ def draw_table(spec: FigureSpec, table: pd.DataFrame, place: str) -> Figure:
         raise InputError(f"{place}: no row has anything to show")
     if spec.kind == "lines" and not pd.api.types.is_numeric_dtype(rows[spec.x]):
         raise InputError(f"{place}: {spec.x} holds no numbers to draw lines along: kind: bars can show them")
-    return _DRAW[spec.kind](spec, rows)
+    return _DRAW[spec.kind](spec, _with_estimates(spec, rows, {}))
 
 
 def _rows(spec: FigureSpec, table: pd.DataFrame, place: str) -> pd.DataFrame:
@@ -154,16 +154,18 @@ def _rows(spec: FigureSpec, table: pd.DataFrame, place: str) -> pd.DataFrame:
     return table.dropna(subset=[name for name in (spec.x, spec.by, spec.panel, spec.y) if name])
 
 
-def _with_percentiles(spec: FigureSpec, table: pd.DataFrame, latencies: Mapping[int, Latencies]) -> pd.DataFrame:
-    """Percentiles of latencies as tables have them, one at each place of a figure; shares stay as they are."""
-    columns = [name for name in dict.fromkeys([spec.y, *(spec.band or ())]) if is_latency_percentile(name)]
-    if not columns or not latencies or spec.relative_to is not None:
+def _with_estimates(spec: FigureSpec, table: pd.DataFrame, latencies: Mapping[int, Latencies]) -> pd.DataFrame:
+    """What tables say of each place of a figure: estimates with their intervals; shares are no percentiles."""
+    if spec.kind == "breakdown":
         return table
     keys = list(dict.fromkeys(name for name in (spec.x, spec.by, spec.panel) if name))
-    shown = table.copy()
-    for _, rows in table.groupby(keys, sort=False):
-        for name in columns:
-            shown.loc[rows.index, name] = interval_of_rows(name, rows, latencies).estimate
+    if spec.relative_to is not None:
+        return error_bars.with_intervals(table, keys, spec.y, {})
+    shown = error_bars.with_intervals(table, keys, spec.y, latencies)
+    for name in dict.fromkeys(spec.band or ()):
+        if name != spec.y and latencies and is_latency_percentile(name):
+            for _, rows in shown.groupby(keys, sort=False):
+                shown.loc[rows.index, name] = interval_of_rows(name, rows, latencies).estimate
     return shown
 
 

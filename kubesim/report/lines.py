@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from kubesim.figure import level_text
-from kubesim.report import style
+from kubesim.report import error_bars, style
 from kubesim.units import Unit, format_count, unit_of
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -27,6 +28,12 @@ _TICK_DISTANCE, _TICK_LETTER = 0.03, 0.024
 _ENOUGH_DECADES = 3
 _HEADROOM = 1.06
 """Room above the highest marker, on all panels alike."""
+
+_LOG_MARGIN = 0.05
+"""Room beyond the outermost numbers on a logarithmic axis, as a share of what lies between them."""
+
+_SHIFT_POINTS = 2.5
+"""How far the error bars of a line stand beside those of the next."""
 
 _LABEL_HEIGHT = 0.062
 """Of the height of the axes: what one label needs."""
@@ -42,28 +49,32 @@ def draw_lines(spec: FigureSpec, runs: pd.DataFrame) -> Figure:
     runs
         Rows to show, those of other levels already left out.
     """
-    runs = style.means_of(runs, (spec.x, spec.by, spec.panel), [spec.y, *(spec.band or ())])
+    all_runs, intervals = runs, error_bars.columns_of(runs)
+    runs = style.means_of(runs, (spec.x, spec.by, spec.panel), [spec.y, *(spec.band or ()), *intervals])
     panels = style.panels_of(runs, spec.panel)
     lines = style.series_of(runs, spec.by)
     longest = max(len(str(level)) for level in lines)
-    margins = style.Margins(right=0.35 + longest * style.LABEL_INCHES_PER_LETTER)
+    below = style.Margins.bottom + (error_bars.NOTE_INCHES if intervals else 0)
+    margins = style.Margins(right=0.35 + longest * style.LABEL_INCHES_PER_LETTER, bottom=below)
     figure, axes = style.new_figure([name for name, _ in panels], spec.title, _PANEL_INCHES, margins)
     largest = float(np.nanmax(runs[spec.y].to_numpy(dtype=float)))
     unit = Unit(1, "") if spec.relative_to is not None else unit_of(spec.y, largest)
     for (_, rows), ax in zip(panels, axes, strict=True):
-        ends = [_line(ax, spec, rows, level, number, unit) for number, level in enumerate(lines)]
+        ends = [_line(ax, spec, rows, lines, number, unit) for number in range(len(lines))]
         _set_scales(ax, spec, runs, unit)
         ax.set_xlabel(spec.x_label or spec.x)
         if spec.by and ax is axes[-1]:
             _label_ends(ax, [end for end in ends if end is not None])
     axes[0].set_ylabel(style.axis_label(spec.y_label or spec.y, unit))
+    error_bars.add_note(figure, all_runs)
     return figure
 
 
 def _line(
-    ax: Axes, spec: FigureSpec, rows: pd.DataFrame, level: Any, number: int, unit: Unit
+    ax: Axes, spec: FigureSpec, rows: pd.DataFrame, lines: list[Any], number: int, unit: Unit
 ) -> tuple[float, float, str, str] | None:
-    """Draw one line; the place of its end, its label and its colour."""
+    """Draw one line of all; the place of its end, its label and its colour."""
+    level = lines[number]
     means = style.rows_of(rows, spec.by, level).set_index(spec.x).sort_index()
     means = means[means[spec.y].notna()]
     if means.empty:
@@ -83,6 +94,8 @@ def _line(
         markersize=5,
         linewidth=2,
     )
+    shift = (number - (len(lines) - 1) / 2) * _SHIFT_POINTS
+    error_bars.draw(ax, x, means, spec.y, unit.factor, colour, error_bars.Look(shift_points=shift))
     return float(x[-1]), float(y[-1]), str(level), colour
 
 
@@ -121,16 +134,24 @@ def _set_scales(ax: Axes, spec: FigureSpec, runs: pd.DataFrame, unit: Unit) -> N
     ax.set_xticks(_apart(levels, is_log=ax.get_xscale() == "log"))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: level_text(value)))
     values = runs[spec.y].to_numpy(dtype=float)
+    reached = np.array([*error_bars.ends_of(runs, spec.y), *runs[list(spec.band or ())].to_numpy(dtype=float).ravel()])
     shown = values[np.isfinite(values) & (values > 0)] / unit.factor
     if spec.relative_to is None and len(shown) and _spans_decades([float(shown.min()), float(shown.max())]):
         ax.set_yscale("log")
         decades = math.log10(float(shown.max()) / float(shown.min()))
         ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if decades <= _ENOUGH_DECADES else (1,)))
         ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_ylim(*_around(reached[np.isfinite(reached) & (reached > 0)] / unit.factor))
     else:
-        columns = [spec.y, *(spec.band or ())]
-        ax.set_ylim(0, float(np.nanmax(runs[columns].to_numpy(dtype=float))) / unit.factor * _HEADROOM or 1)
+        ax.set_ylim(0, float(np.nanmax(reached)) / unit.factor * _HEADROOM or 1)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+
+
+def _around(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Ends of a logarithmic axis that has room around values, which error bars that end at nothing do not have."""
+    low, high = float(values.min()), float(values.max())
+    room = (high / low) ** _LOG_MARGIN
+    return low / room, high * room
 
 
 def _apart(levels: list[float], *, is_log: bool) -> list[float]:

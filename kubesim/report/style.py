@@ -65,6 +65,8 @@ _LABEL_WIDTH = 46
 
 _TITLE: Any = {"fontsize": 13, "fontweight": "bold", "color": "#202020", "linespacing": 1.15}
 _TITLE_INCHES_PER_LETTER = 0.118
+_NOTE: Any = {"fontsize": 8, "color": "#606060"}
+_NOTE_INCHES_PER_LETTER = 0.062
 
 LABEL_INCHES_PER_LETTER = 0.088
 """Room that one letter of a label at the end of a line takes."""
@@ -152,6 +154,13 @@ def new_figure(
         for ax, panel in zip(axes, panels, strict=True):
             ax.set_title(panel, loc="left", color="#404040")
     return figure, list(axes)
+
+
+def add_note(figure: Figure, text: str) -> None:
+    """Write what one has to know to read a figure below it, small."""
+    width, height = figure.get_size_inches()
+    letters = max(20, int((width - 0.36) / _NOTE_INCHES_PER_LETTER))
+    figure.text(0.18 / width, 0.08 / height, textwrap.fill(text, letters), va="bottom", **_NOTE)
 
 
 def save(figure: Figure, stem: Path, provenance: Mapping[str, str]) -> list[Path]:

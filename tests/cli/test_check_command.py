@@ -99,7 +99,7 @@ def test_runs_that_are_missing_cannot_tell_but_failures_fail(results: Path, tmp_
     change_manifest(results, is_complete=False, finished_runs=8)
     done = kubesim("check", results, "--experiment", with_expectations(tmp_path, "- p50 < 1 ms\n"))
     assert done.returncode == 3
-    assert "4 of 12 runs are missing: run 3 to 5, 8" in done.stdout
+    assert "4 of 12 runs are missing: runs 3 to 5, 8" in done.stdout
     gone = with_expectations(tmp_path, "- value(p50, proxy=iptables, services=500) < 1 ms\n")
     assert kubesim("check", results, "--experiment", gone).returncode == 3, "no run of it is there"
     failing = with_expectations(tmp_path, "- p99 < 1 ns\n- p99 < 1 ms\n")
@@ -122,6 +122,27 @@ def test_a_baseline_beside_the_experiment_file_comes_first(swept: Path, tmp_path
     assert done.returncode == 1
     assert "-50.00%" in done.stdout
     assert "(better)" in " ".join(done.stdout.split())
+
+
+def test_a_junit_file_that_cannot_be_written_hides_nothing(swept: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    unwritable = tmp_path / "file" / "j.xml"
+    done = kubesim("check", swept / "out", "--junit", unwritable)
+    assert done.returncode == 2
+    assert "4 holds" in done.stdout
+    assert done.stderr.startswith(f"kubesim: cannot write {unwritable}: ")
+    assert done.stderr.count("\n") == 1
+    done = kubesim("check", swept / "nowhere", "--junit", unwritable)
+    assert done.returncode == 2
+    assert f"note: cannot write {unwritable}: " in done.stderr
+    assert "holds no results of kubesim" in done.stderr.splitlines()[-1]
+
+
+def test_expectations_are_called_as_errors_call_them(swept: Path, tmp_path: Path) -> None:
+    file = with_expectations(tmp_path, "- p50 < 1 ms\n- p99 < 1 ms\n")
+    done = kubesim("check", swept / "out", "--experiment", file)
+    assert "expect.1: the interval ends beyond all that was seen" in " ".join(done.stdout.split())
+    assert {"expect.0", "expect.1"} <= set(done.stdout.split())
 
 
 def test_nothing_to_check(swept: Path, tmp_path: Path) -> None:
@@ -153,21 +174,30 @@ def test_a_bad_expectation_is_refused_when_the_experiment_is_read(expect: str, m
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("no directory", "holds no results of kubesim: there is no manifest.json"),
+        ("no directory", "holds no results of kubesim: there is no such directory"),
+        ("a file", "holds no results of kubesim: it is a file"),
+        ("an empty directory", "holds no results of kubesim: there is no manifest.json"),
+        ("half a manifest", "it is damaged, or no JSON: "),
         ("a run", "holds a run, not a sweep"),
         ("no table", "runs.parquet: no run was finished"),
         ("damaged table", "runs.parquet is damaged"),
         ("foreign table", "runs.parquet is not of this sweep: it has no column 'run'"),
         ("empty table", "runs.parquet holds no runs"),
         ("foreign manifest", "manifest.json is damaged, or of another version of kubesim"),
-        ("no baseline", "expect[3]: regression: there is no"),
+        ("no baseline", "expect.3: regression: there is no"),
         ("damaged baseline", "baseline.parquet is damaged"),
     ],
 )
 def test_directories_that_are_no_sweeps(damage: str, message: str, results: Path) -> None:
     table = results / "runs.parquet"
-    if damage == "no directory":
+    if damage in ("no directory", "a file", "an empty directory"):
         shutil.rmtree(results)
+        if damage == "a file":
+            results.write_text("")
+        elif damage == "an empty directory":
+            results.mkdir()
+    elif damage == "half a manifest":
+        (results / "manifest.json").write_text((results / "manifest.json").read_text()[:300])
     elif damage == "a run":
         change_manifest(results, kind="run")
     elif damage == "no table":

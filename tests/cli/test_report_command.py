@@ -32,6 +32,12 @@ def test_what_is_no_directory_of_results(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
 
 
+def test_an_experiment_file_that_is_not_there(tmp_path: Path) -> None:
+    swept = make_sweep(tmp_path)
+    assert "cannot read" in fail("report", swept, "--experiment", tmp_path / "nowhere.yaml")
+    assert not (swept / "report.html").exists()
+
+
 def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
     swept = make_sweep(tmp_path)
     assert "cannot write" in fail("report", swept, "--out", swept / "manifest.json" / "page.html")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kubesim.experiment.environment import remembered_experiment
 from tests.cli.test_commands import EXPERIMENT, fail, fail_last, kubesim, succeed
 from tests.experiment.small import contents
 
@@ -37,6 +38,19 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(experiment: Path,
     assert "8 runs, of which 7 were there already" in again.stdout
 
 
+def test_samples_that_came_out_as_others_did_are_told(experiment: Path, tmp_path: Path) -> None:
+    text = EXPERIMENT.partition("factors")[0]
+    spaces = "{cluster.services: {from: 1, to: 3}, cluster.endpoints: {from: 1, to: 3}}"
+    experiment.write_text(text + f"factors: {{latin_hypercube: {{samples: 9, factors: {spaces}}}}}\n")
+    done = kubesim("sweep", experiment, "--out", tmp_path / "out", "--dry-run", "--json")
+    runs = len(json.loads(done.stdout)["runs"])
+    assert runs < 9
+    assert f"note: latin_hypercube: {9 - runs} of 9 samples came out as others did" in done.stderr
+    experiment.write_text(experiment.read_text().replace("samples: 9", "samples: 10"))
+    message = fail("sweep", experiment, "--out", tmp_path / "out")
+    assert "latin_hypercube: samples: its factors have 9 combinations of levels, which is fewer than 10" in message
+
+
 def test_parts_are_merged_with_tables_and_figures(experiment: Path, tmp_path: Path) -> None:
     succeed("sweep", experiment, "--out", tmp_path / "whole", "--workers", 1)
     for part in ("1/2", "2/2"):
@@ -45,8 +59,9 @@ def test_parts_are_merged_with_tables_and_figures(experiment: Path, tmp_path: Pa
     assert "Does it work?" in text
     assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
     assert (tmp_path / "merged" / "figures" / "f.svg").exists()
+    assert remembered_experiment([tmp_path / "merged"]) == experiment
     message = fail("merge", tmp_path / "1", "--out", tmp_path / "half")
-    assert "parts 2/2 of the sweep are missing: give their directories, too" in message
+    assert "part 2/2 of the sweep is missing: give its directory, too" in message
     assert not (tmp_path / "half").exists()
 
 
@@ -79,10 +94,13 @@ def test_a_baseline_beside_the_experiment_is_found_by_check_and_report(experimen
     )
     out = tmp_path / "new"
     succeed("sweep", experiment, "--out", out, "--workers", 1)
-    assert "there is no" in fail("check", out)
-    assert "1 holds" in succeed("check", out, "--experiment", experiment)
-    succeed("report", out, "--experiment", experiment)
+    assert "1 holds" in succeed("check", out)
+    succeed("report", out)
     assert "regression: baseline.parquet" in (out / "report.html").read_text()
+    moved = Path(shutil.move(out, tmp_path / "elsewhere" / "out"))
+    assert "there is no" in fail("check", moved), "the experiment is not where it was, seen from here"
+    assert "1 holds" in succeed("check", moved, "--experiment", experiment)
+    succeed("report", moved, "--experiment", experiment)
 
 
 def test_a_sweep_that_was_stopped_before_its_tables_says_so(experiment: Path, tmp_path: Path) -> None:

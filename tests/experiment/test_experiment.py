@@ -249,10 +249,18 @@ def test_a_run_that_makes_no_sense_stops_the_sweep_and_keeps_the_others(workers:
         (", by: proxy, relative_to", ", relative_to", "figures.3: relative_to needs by"),
         ("y: latency_p50_ns, ", "", "figures.1: a figure of kind bars needs y"),
         ("kind: bars, ", "", "figures.1: the levels of proxy are no numbers to draw lines along: kind: bars"),
-        ("name: lines", "name: Lines!", "figures.0.name: string should match pattern"),
+        (
+            "name: lines",
+            "name: Lines!",
+            "figures.0.name: 'Lines!' is no name: small letters, digits and hyphens are needed",
+        ),
         ("name: small", "nome: small", "nome: unknown field: did you mean 'name'?"),
         ("scenario:", "scenari:", "scenari: unknown field: did you mean 'scenario'?"),
-        ("cluster.services: [1", "name.x: [1", "name.x: name has no fields"),
+        ("cluster.services: [1", "name.x: [1", "line 9: factors: name.x: name has no fields"),
+        ("y: latency_p50_ns", "y: latency_p5_ns", "'latency_p5_ns' is no measure: did you mean 'latency_p50_ns'?"),
+        ("value: first_packet_ns", "value: latency", "tables.0: 'latency' is no measure: "),
+        ("band: [", "band: [a, ", "figures.0.band"),
+        ("by: proxy, band: [first_packet_p50_ns, ", "by: proxy, band: [", "figures.0.band"),
     ],
 )
 def test_files_that_make_no_sense(old: str, new: str, message: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kubesim.experiment.factors import Block
+from kubesim.experiment.factors import Block, LatinHypercube
 
 NAMES = st.sampled_from(["proxy", "cluster.services", "cni", "seed"])
 LEVELS = st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True)
@@ -97,6 +97,25 @@ def test_whole_ends_give_whole_levels() -> None:
     assert all(isinstance(one["a"], int) and 1 <= one["a"] <= 10_000 for one in found)
 
 
+@given(st.integers(1, 30), st.integers(0, 20), st.integers(0, 99), st.sampled_from(["linear", "log"]))
+def test_as_many_samples_as_whole_numbers_are_refused_or_counted(low: int, width: int, seed: int, scale: str) -> None:
+    space = {"from": low, "to": low + width + 1, "scale": scale}
+    levels = range(low, low + width + 2)
+    found = LatinHypercube.model_validate({"samples": len(levels), "seed": seed, "factors": {"a": space}})
+    drawn = [one["a"] for one in found.combinations()]
+    assert set(drawn) <= set(levels)
+    assert found.repeated() == len(drawn) - len(set(drawn))
+    assert scale == "log" or sorted(drawn) == list(levels), "each whole number is as likely as the others"
+    with pytest.raises(ValidationError, match=f"its factors have {len(levels)} combinations of levels, which is fewer"):
+        LatinHypercube.model_validate({"samples": len(levels) + 1, "seed": seed, "factors": {"a": space}})
+
+
+def test_whole_numbers_beside_fractions_may_be_there_again() -> None:
+    factors = {"a": {"from": 1, "to": 2}, "b": {"from": 0.5, "to": 1}}
+    found = LatinHypercube.model_validate({"samples": 50, "factors": factors})
+    assert (len(found.combinations()), found.repeated()) == (50, 0)
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [
@@ -114,11 +133,16 @@ def test_whole_ends_give_whole_levels() -> None:
         ),
         ({name: list(range(20)) for name in "abcde"}, "3,200,000 combinations are more than 100,000"),
         ({"a": []}, "at least 1 item"),
+        ({"a": {"from": 1, "to": 2}}, "a: a list of levels is needed: a range is for latin_hypercube"),
         ({"a": {"levels": [1]}}, "where"),
         ({"latin_hypercube": {"samples": 1, "factors": {"a": {"from": 2, "to": 1}}}}, "has to be less than"),
         (
             {"latin_hypercube": {"samples": 1, "factors": {"a": {"from": 0, "to": 1, "scale": "log"}}}},
             "a logarithmic scale has no 0",
+        ),
+        (
+            {"latin_hypercube": {"samples": 1, "factors": {"a": {"from": 0.1, "to": 0.2, "is_whole": True}}}},
+            "there is no whole number from 0.1 to 0.2",
         ),
     ],
 )

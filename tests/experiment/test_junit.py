@@ -40,10 +40,10 @@ def test_verdicts_are_read_back(tmp_path: Path) -> None:
 
 
 def test_an_error_is_one(tmp_path: Path) -> None:
-    write_junit_error(tmp_path / "out.xml", "some-sweep", "expect[0]: no")
+    write_junit_error(tmp_path / "out.xml", "some-sweep", "expect.0: no")
     root = ET.parse(tmp_path / "out.xml").getroot()  # noqa: S314 - our own
     assert root.get("errors") == "1"
-    assert [one.get("message") for one in root.iter("error")] == ["expect[0]: no"]
+    assert [one.get("message") for one in root.iter("error")] == ["expect.0: no"]
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

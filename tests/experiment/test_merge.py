@@ -40,7 +40,7 @@ def test_more_parts_than_runs(tmp_path: Path) -> None:
 def test_parts_that_do_not_fit(tmp_path: Path) -> None:
     parts = run_parts(tmp_path, SMALL, 2)
     out = tmp_path / "merged"
-    with pytest.raises(InputError, match="parts 2/2 of the sweep are missing: give their directories, too"):
+    with pytest.raises(InputError, match="part 2/2 of the sweep is missing: give its directory, too"):
         merge(parts[:1], out)
     with pytest.raises(InputError, match="are both part 1/2 of the sweep"):
         merge([parts[0], parts[0]], out)
