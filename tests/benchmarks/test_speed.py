@@ -36,12 +36,12 @@ def test_an_engine_against_a_hand_written_program(name: str, compare: Compare) -
 def test_the_compiled_loop_against_one_written_for_only_that(compare: Compare) -> None:
     rounds, plan = 7, tandem_plan(300_000)
     found = compiled_engine.arrays_of(plan)
-    compiled_engine.play(*found)
+    compiled_engine.play(*found, until_ns=compiled_engine.FOR_EVER_NS)
     assert np.array_equal(found.depart_ns[:, -1], compiled_tandem(plan.release_ns))
     fresh = [compiled_engine.arrays_of(plan) for _ in range(rounds)]
     compare(
         "tandem of 5 stations, 300 000 packets: loop of the compiled engine / loop in Numba for only that",
-        lambda: compiled_engine.play(*fresh.pop()),
+        lambda: compiled_engine.play(*fresh.pop(), until_ns=compiled_engine.FOR_EVER_NS),
         lambda: compiled_tandem(plan.release_ns),
         rounds,
     )
