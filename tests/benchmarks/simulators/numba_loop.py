@@ -24,9 +24,7 @@ def prepared(tandem: Tandem) -> Callable[[], Int64Array]:
 
 
 @numba.njit(cache=True)
-def play_tandem(
-    release_ns: Int64Array, depart_ns: Int64Array, stations: int, capacity: int, service_ns: int
-) -> None:
+def play_tandem(release_ns: Int64Array, depart_ns: Int64Array, stations: int, capacity: int, service_ns: int) -> None:
     """Play it: a heap of at most one event of each station and the next release, ordered by time and packet."""
     places = capacity - 1
     due_ns, due_packet, due_station = np.empty((3, stations + 1), np.int64)
