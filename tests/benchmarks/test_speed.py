@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kubesim.engine import ENGINES, compiled_engine
+from kubesim.engine import ENGINES
 from kubesim.scenario import run
 from kubesim.scenario.simulation import deploy
-from tests.benchmarks.compiled_tandem import compiled_tandem
 from tests.benchmarks.conftest import Compare
-from tests.benchmarks.tandem import hand_written_tandem, tandem_plan
+from tests.benchmarks.simulators import prepared
+from tests.benchmarks.tandem import draw_tandem
 from tests.scenarios import scenario
 
 FEW, MANY = 10, 10_000
@@ -23,26 +23,25 @@ FEW, MANY = 10, 10_000
 
 @pytest.mark.parametrize("name", sorted(ENGINES))
 def test_an_engine_against_a_hand_written_program(name: str, compare: Compare) -> None:
-    plan = tandem_plan(100_000)
-    release_ns = plan.release_ns.tolist()
-    assert np.array_equal(ENGINES[name](plan).depart_ns[:, -1], hand_written_tandem(release_ns))
+    tandem = draw_tandem(100_000)
+    plan, hand_written = tandem.plan(), prepared("simpy_callbacks", tandem)
+    assert np.array_equal(ENGINES[name](plan).depart_ns[:, -1], hand_written())
     compare(
         f"tandem of 5 stations, 100 000 packets: engine {name} / program written for only that",
         lambda: ENGINES[name](plan),
-        lambda: hand_written_tandem(release_ns),
+        hand_written,
     )
 
 
 def test_the_compiled_loop_against_one_written_for_only_that(compare: Compare) -> None:
-    rounds, plan = 7, tandem_plan(300_000)
-    found = compiled_engine.arrays_of(plan)
-    compiled_engine.play(*found)
-    assert np.array_equal(found.depart_ns[:, -1], compiled_tandem(plan.release_ns))
-    fresh = [compiled_engine.arrays_of(plan) for _ in range(rounds)]
+    rounds, tandem = 7, draw_tandem(300_000)
+    hand_written = prepared("numba_loop", tandem)
+    assert np.array_equal(prepared("kubesim_loop", tandem)(), hand_written())
+    fresh = [prepared("kubesim_loop", tandem) for _ in range(rounds)]
     compare(
         "tandem of 5 stations, 300 000 packets: loop of the compiled engine / loop in Numba for only that",
-        lambda: compiled_engine.play(*fresh.pop()),
-        lambda: compiled_tandem(plan.release_ns),
+        lambda: fresh.pop()(),
+        hand_written,
         rounds,
     )
 

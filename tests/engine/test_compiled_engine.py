@@ -17,7 +17,6 @@ from hypothesis.errors import NoSuchExample
 
 from kubesim.engine import AUTO, ENGINES, UNLIMITED, Plan, Tables, Trace, choice, compiled_engine, play, simpy_engine
 from kubesim.errors import PlanError
-from tests.benchmarks.compiled_tandem import compiled_tandem
 from tests.benchmarks.tandem import tandem_plan
 from tests.engine.plans import busy_plan, plans
 
@@ -110,11 +109,6 @@ def test_a_rule_that_is_broken_is_noticed(name: str, wrong: Any, monkeypatch: py
         find(plans(), lambda plan: not is_same(PLAIN.simulate(plan), simpy_engine.simulate(plan)), settings=quick)
     except NoSuchExample:
         pytest.fail(f"no plan shows that {name} is wrong")
-
-
-def test_a_hand_written_program_agrees() -> None:
-    plan = tandem_plan(5000)
-    assert np.array_equal(compiled_engine.simulate(plan).depart_ns[:, -1], compiled_tandem(plan.release_ns))
 
 
 def one_packet(release_ns: int, service_ns: int, **more: Any) -> Plan:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 
 from kubesim.engine import Int64Array
-from tests.benchmarks.tandem import CAPACITY, SERVICE_NS, STATIONS
-
-PLACES = CAPACITY - 1
+from tests.benchmarks.tandem import Tandem
 
 
-def compiled_tandem(release_ns: Int64Array) -> Int64Array:
-    """Play the tandem; the time each packet leaves the last station, −1 if it was dropped."""
-    depart_ns = np.full(len(release_ns), -1)
-    play_tandem(release_ns, depart_ns)
-    return depart_ns
+def prepared(tandem: Tandem) -> Callable[[], Int64Array]:
+    """Compile it."""
+    play_tandem(tandem.release_ns[:1], np.full(1, -1), tandem.stations, tandem.capacity, tandem.service_ns)
+
+    def play() -> Int64Array:
+        depart_ns = np.full(len(tandem.release_ns), -1)
+        play_tandem(tandem.release_ns, depart_ns, tandem.stations, tandem.capacity, tandem.service_ns)
+        return depart_ns
+
+    return play
 
 
 @numba.njit(cache=True)
-def play_tandem(release_ns: Int64Array, depart_ns: Int64Array) -> None:
+def play_tandem(release_ns: Int64Array, depart_ns: Int64Array, stations: int, capacity: int, service_ns: int) -> None:
     """Play it: a heap of at most one event of each station and the next release, ordered by time and packet."""
-    due_ns, due_packet, due_station = np.empty((3, STATIONS + 1), np.int64)
-    queues = np.empty((STATIONS, PLACES), np.int64)
-    first, waiting = np.zeros((2, STATIONS), np.int64)
-    is_busy = np.zeros(STATIONS, np.bool_)
+    places = capacity - 1
+    due_ns, due_packet, due_station = np.empty((3, stations + 1), np.int64)
+    queues = np.empty((stations, places), np.int64)
+    first, waiting = np.zeros((2, stations), np.int64)
+    is_busy = np.zeros(stations, np.bool_)
     events = push(due_ns, due_packet, due_station, 0, release_ns[0], 0, -1) if len(release_ns) else 0
     while events:
         now, packet, station = due_ns[0], due_packet[0], due_station[0]
@@ -34,19 +40,19 @@ def play_tandem(release_ns: Int64Array, depart_ns: Int64Array) -> None:
                 events = push(due_ns, due_packet, due_station, events, release_ns[packet + 1], packet + 1, -1)
         elif waiting[station]:
             head = queues[station, first[station]]
-            first[station] = (first[station] + 1) % PLACES
+            first[station] = (first[station] + 1) % places
             waiting[station] -= 1
-            events = push(due_ns, due_packet, due_station, events, now + SERVICE_NS, head, station)
+            events = push(due_ns, due_packet, due_station, events, now + service_ns, head, station)
         else:
             is_busy[station] = False
         station += 1
-        if station == STATIONS:
+        if station == stations:
             depart_ns[packet] = now
         elif not is_busy[station]:
             is_busy[station] = True
-            events = push(due_ns, due_packet, due_station, events, now + SERVICE_NS, packet, station)
-        elif waiting[station] < PLACES:
-            queues[station, (first[station] + waiting[station]) % PLACES] = packet
+            events = push(due_ns, due_packet, due_station, events, now + service_ns, packet, station)
+        elif waiting[station] < places:
+            queues[station, (first[station] + waiting[station]) % places] = packet
             waiting[station] += 1
 
 
