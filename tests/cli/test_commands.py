@@ -416,8 +416,9 @@ def test_a_sweep_of_one_run_without_tables_of_its_own(experiment: Path, tmp_path
     experiment.write_text(text + "factors: {proxy: [nftables]}\n")
     assert "nftables" in succeed("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
     experiment.write_text(text + "factors: {proxy: [nftables]}\ntables: [{value: latncy_p50_ns, rows: [proxy]}]")
-    message = fail_last("sweep", experiment, "--out", tmp_path / "out", "--workers", 1)
-    assert "'latncy_p50_ns' is not measured: did you mean 'latency_p50_ns'?" in message
+    message = fail("sweep", experiment, "--out", tmp_path / "misspelt", "--workers", 1)
+    assert "tables.0: 'latncy_p50_ns' is no measure: did you mean 'latency_p50_ns'?" in message
+    assert not (tmp_path / "misspelt").exists(), "nothing is run for a table that cannot be"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
