@@ -1,6 +1,6 @@
 """kubesim's engines among other simulators, on the same tandem: ``python -m tests.benchmarks``.
 
-Each figure is the best of some rounds, in which all take turns. Slow ones get fewer packets. A process of its own plays
+Each figure is the best of some rounds, in which all take turns; seconds are those of the processor. Slow ones get fewer packets. A process of its own plays
 each, and this one imports nothing large: a process begins with its parent's peak of memory. Those that are not installed
 are left out: ``uv run --group benchmarks python -m tests.benchmarks`` has them all.
 """
@@ -75,19 +75,19 @@ def show(played: list[Case], console: Console) -> None:
     """Print how fast each is, what it needs, and how that grows."""
     table = Table(title="open tandem, load 0.8, capacity 100, fixed service: the same departure times from all")
     table.add_column("simulator")
-    for heading in ("packets", "stations", "packets/s", "ns per visit", "peak MiB", "kubesim's loop: times as fast"):
+    for heading in ("packets", "stations", "packets/s", "ns per visit", "peak MiB", "the loop is faster by"):
         table.add_column(heading, justify="right")
     loops = [one.packets_per_s() for one in played if one.name == LOOP and one.stations == STATIONS]
-    before = played[0].name
+    before = None
     for one in played:
         if one.name != before:
             table.add_section()
-            before = one.name
         rate = one.packets_per_s()
         ratio = f"{max(loops) / rate:,.1f}" if loops and one.stations == STATIONS else ""
         visit_ns = f"{1e9 / rate / one.stations:,.0f}"
         row = [f"{one.packets:,}", str(one.stations), f"{rate:,.0f}", visit_ns, f"{one.peak_mib:,.0f}", ratio]
-        table.add_row(NAMES[one.name], *row)
+        table.add_row("" if one.name == before else NAMES[one.name], *row)
+        before = one.name
     console.print(table)
 
 
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(NAMES), default=list(NAMES), help="these simulators")
     options = parser.parse_args()
     console = Console()
+    console.width = max(console.width, 110)
     missing = [name for name in options.only if importlib.util.find_spec(NEEDS.get(name, "sys")) is None]
     for name in missing:
         console.print(f"{NAMES[name]} is not installed: left out")

@@ -1,4 +1,4 @@
-"""This project's compiled engine, from the plan to the trace."""
+"""The compiled engine of this project, from the plan to the trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This project's compiled engine: the loop, without making its arrays and the trace."""
+"""The compiled engine of this project: the loop, without making its arrays and the trace."""
 
 from __future__ import annotations
 

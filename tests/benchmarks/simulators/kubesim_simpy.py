@@ -1,4 +1,4 @@
-"""This project's SimPy engine, from the plan to the trace."""
+"""The SimPy engine of this project, from the plan to the trace."""
 
 from __future__ import annotations
 
