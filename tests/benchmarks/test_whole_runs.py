@@ -14,12 +14,14 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from kubesim.engine import compiled_engine
-from kubesim.scenario import Scenario, simulation, summarise
+from kubesim.scenario import Scenario, simulation, streaming, summarise
+from kubesim.scenario.visit_planning import VisitPlanner
 from tests.benchmarks.conftest import REPORTS
 from tests.scenarios import scenario
 
 Taken = dict[str, float]
-PARTS, LOOP, WHOLE = "plan, engine and counting", "engine's loop", "whole run"
+PLAN, LOOP, BOTH = "plan", "engine's loop", "plan and engine's loop"
+PARTS, WHOLE = "plan, engine and counting", "whole run"
 ROUNDS = 5
 
 
@@ -40,12 +42,14 @@ def seconds_of(run: Scenario) -> Taken:
     """What the steps of a run take."""
     taken: Taken = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulation, "play_in_parts", timed(simulation.play_in_parts, PARTS, taken))
+        patch.setattr(streaming, "play_in_parts", timed(streaming.play_in_parts, PARTS, taken))
+        patch.setattr(streaming._Feed, "next", timed(streaming._Feed.next, PLAN, taken))
+        patch.setattr(VisitPlanner, "plan", timed(VisitPlanner.plan, PLAN, taken))
         patch.setattr(compiled_engine, "play", timed(compiled_engine.play, LOOP, taken))
         patch.setattr(simulation, "WORTH_IT", 0)
         timed(summarise, WHOLE, taken)(run)
-    assert set(taken) == {PARTS, LOOP, WHOLE}, "it is not played in parts"
-    return taken
+    assert set(taken) == {PARTS, PLAN, LOOP, WHOLE}, "it is not played in parts"
+    return {**taken, BOTH: taken[PLAN] + taken[LOOP]}
 
 
 def requests(services: int, transactions: int) -> Scenario:
@@ -66,7 +70,7 @@ def test_planning_and_playing_against_the_loop(benchmark: BenchmarkFixture, requ
     assert all(one[LOOP] < one[PARTS] < one[WHOLE] for one in found)
     if benchmark.enabled:
         loop_s = median_s(found, LOOP)
-        for step in (PARTS, WHOLE):
+        for step in (BOTH, PARTS, WHOLE):
             ratio = median_s(found, step) / loop_s
             text = f"tcp_rr, {transactions:,} transactions: {step} / {LOOP}"
             request.config.stash[REPORTS].append(f"{ratio:6.2f} = {ratio * loop_s:.3f} s / {loop_s:.3f} s  {text}")
