@@ -21,7 +21,7 @@ from kubesim.cli.show_sweep import sweep as show_tables
 from kubesim.experiment import Combination, Experiment, check, load_experiment, sweep
 from kubesim.figure import FigureSpec, TableSpec
 from kubesim.report import draw_directory
-from kubesim.scenario import Scenario
+from kubesim.scenario import Scenario, run
 
 FILES = sorted((Path(__file__).parents[2] / "experiments").glob("*.yaml"))
 
@@ -113,3 +113,12 @@ def test_it_runs_in_a_small_version(file: Path, tmp_path: Path, capsys: pytest.C
     assert json.loads(written.stdout)["left_out"] == []
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.count("<svg") >= len(experiment.figures)
+
+
+@pytest.mark.slow
+@each
+def test_both_engines_come_to_the_same_summary(file: Path) -> None:
+    _, combinations = small_version(file)
+    for one in combinations:
+        by_each = [run(one.first.model_copy(update={"engine": name})).summary for name in ("compiled", "simpy")]
+        assert repr(by_each[0]) == repr(by_each[1]), one.first

@@ -109,7 +109,7 @@ def test_receivers_have_the_same_luck_at_the_end_of_longer_and_shorter_ways(cni:
     assert np.corrcoef(receiver_luck(plain), receiver_luck(other))[0, 1] > 0.95
 
 
-REPLICATIONS = 20
+REPLICATIONS = 60
 AMONG_500: dict[str, Any] = {
     "cluster": {"nodes": 3, "services": 500, "endpoints": 5},
     "cni": "flannel-vxlan",
