@@ -169,8 +169,8 @@ def loops_of(release_ns: Int64Array, after: Int64Array, think_ns: Int64Array, ti
     waiting = np.flatnonzero(after != NEVER)
     if not len(waiting):
         return np.empty((0, 5), np.int64)
-    none = np.full(len(after), -1)
-    loops = _columns(release_ns, think_ns, timeout_ns, none, none)
+    loops = np.full((len(after), 5), -1)
+    loops[:, _EARLIEST_NS], loops[:, _THINK_NS], loops[:, _TIMEOUT_NS] = release_ns, think_ns, timeout_ns
     waiting = waiting[np.argsort(after[waiting], kind="stable")]
     before = after[waiting]
     is_first = np.diff(before, prepend=-1) > 0

@@ -17,12 +17,18 @@ import numpy as np
 from kubesim.engine import compiled_engine as loop
 from kubesim.engine.integers import Int64Array, too_late
 from kubesim.engine.plan import NEVER
-from kubesim.engine.tables import Tables
 from kubesim.engine.trace import joined_and_started
 from kubesim.errors import PlanError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+
+_NO_ENTRIES = np.empty((1, 1, 0), np.int64)
+"""Of tables, by packet and visit: the loop looks at them only if there are any."""
+
+_Rows = Int64Array | slice
+"""Which rows of arrays: those of a range are looked at where they are, others are copied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +56,13 @@ class Part:
     def __len__(self) -> int:
         return len(self.number)
 
-    def rows(self, rows: Int64Array) -> Part:
+    def rows(self, rows: _Rows) -> Part:
         """Some of them."""
-        return Part(*(column.take(rows, axis=0) for column in self._columns()))
+        return Part(*(_some(column, rows) for column in self._columns()))
 
-    def merged(self, other: Part, place: Int64Array, place_of_other: Int64Array) -> Part:
-        """Put these and others at the given places of a longer part."""
-        columns = []
-        for mine, theirs in zip(self._columns(), other._columns(), strict=True):
-            column = np.empty((len(mine) + len(theirs), *mine.shape[1:]), np.int64)
-            column[place], column[place_of_other] = mine, theirs
-            columns.append(column)
-        return Part(*columns)
+    def merged(self, other: Part, order: Int64Array | None) -> Part:
+        """Put others behind these, and all into this order."""
+        return Part(*(_put(*pair, order) for pair in zip(self._columns(), other._columns(), strict=True)))
 
     def lasting_ns(self) -> float:
         """As long as everything in it may take, one after the other."""
@@ -105,6 +106,13 @@ class PlayedPart:
         for is_made, depart_ns in zip(visits, self.depart_ns.T, strict=True):
             is_delivered &= is_made == (depart_ns >= 0)
         return is_delivered
+
+    def last_ns(self) -> Int64Array:
+        """Each packet's last departure, −1 for none, shape (m,)."""
+        last_ns = np.full(len(self.part), -1)
+        for depart_ns in self.depart_ns.T:
+            np.maximum(last_ns, depart_ns, out=last_ns)
+        return last_ns
 
 
 class Waiting(NamedTuple):
@@ -171,16 +179,15 @@ class PlanStream:
         if why_not is not None:
             raise PlanError(f"plan: {why_not}")
         mine, theirs = self._part.number, part.number
-        place = np.arange(len(mine)) + np.searchsorted(theirs, mine)
-        place_of_other = np.arange(len(theirs)) + np.searchsorted(mine, theirs)
-        self._part = self._part.merged(part, place, place_of_other)
-        packets = np.full((len(self._part), 7), -1)
-        packets[place] = self._packets
-        depart_ns = np.full_like(self._part.station, -1)
-        depart_ns[place] = self._depart_ns
-        packets[place_of_other, loop.REFUSED_NS] = 0
-        self._packets, self._depart_ns = packets, depart_ns
-        self._move(place)
+        order = None
+        if len(mine) and len(theirs) and mine[-1] > theirs[0]:
+            order = np.argsort(np.concatenate([mine, theirs]), kind="stable")
+        packets = np.full((len(part), 7), -1)
+        packets[:, loop.REFUSED_NS] = 0
+        self._part = self._part.merged(part, order)
+        self._packets = _put(self._packets, packets, order)
+        self._depart_ns = _put(self._depart_ns, np.full_like(part.station, -1), order)
+        self._move(np.arange(len(mine)) if order is None else np.searchsorted(self._part.number, mine))
 
     def play(self, is_held: npt.NDArray[np.bool_], until_ns: int) -> PlayedPart:
         """Go on until a packet that is held would be released, or this time has come; then give what has ended.
@@ -197,19 +204,18 @@ class PlanStream:
         packets[packets[:, loop.VISIT] < 0, loop.HELD] = is_held
         is_due = packets[:, loop.RELEASED_NS] < 0  # the others that wait are in the heap already
         waits_for_another = is_due & (part.after != NEVER)
-        after = np.where(waits_for_another, np.searchsorted(part.number, part.after), NEVER)
+        after = np.where(waits_for_another, _rows_with(part.number, part.after), NEVER)
         planned = np.flatnonzero(is_due & (part.after == NEVER))
         planned = planned[np.argsort(part.release_ns[planned], kind="stable")]
-        none = Tables.without_entries(len(part), part.station.shape[1])
         loop.play(
             planned=planned,
             release_ns=part.release_ns,
             station_of=part.station,
             service_ns=part.service_ns,
-            entry_of=none.entry,
-            keep_ns=none.keep_ns,
-            refused_ns=none.refused_ns,
-            limit=none.limit,
+            entry_of=_NO_ENTRIES,
+            keep_ns=_NO_ENTRIES[0],
+            refused_ns=_NO_ENTRIES,
+            limit=_NO_ENTRIES[0],
             depart_ns=self._depart_ns,
             packets=packets,
             loops=loop.loops_of(part.release_ns, after, part.think_ns, part.timeout_ns),
@@ -225,12 +231,12 @@ class PlanStream:
     def _taken_out(self) -> PlayedPart:
         """Take out the packets whose way has ended."""
         stays = self._packets[:, loop.VISIT] != loop.ENDED
-        gone, here = np.flatnonzero(~stays), np.flatnonzero(stays)
-        part, depart_ns = self._part.rows(gone), self._depart_ns.take(gone, axis=0)
-        released_ns = self._packets[gone, loop.RELEASED_NS]
+        gone, here = _rows_of(~stays), _rows_of(stays)
+        part, depart_ns = self._part.rows(gone), _some(self._depart_ns, gone)
+        released_ns = _some(self._packets, gone)[:, loop.RELEASED_NS]
         arrive_ns, start_ns = joined_and_started(part.station, part.service_ns, released_ns, depart_ns)
-        self._part, self._depart_ns = self._part.rows(here), self._depart_ns.take(here, axis=0)
-        self._packets = self._packets.take(here, axis=0)
+        self._part, self._depart_ns = self._part.rows(here), _some(self._depart_ns, here)
+        self._packets = _some(self._packets, here)
         self._move(np.where(stays, np.cumsum(stays) - 1, -1))
         return PlayedPart(part, arrive_ns, start_ns, depart_ns)
 
@@ -260,12 +266,42 @@ def held(waiting: Waiting, after: Int64Array) -> npt.NDArray[np.bool_]:
     -------
     array of bool, shape (w,)
     """
-    is_held = np.isin(waiting.number, after)
-    passes_on = waiting.timeout_ns == NEVER
+    is_held = np.zeros(len(waiting.number), np.bool_)
     while True:
-        # The loss of a packet goes through those behind it that have no time-out, without their being released.
-        before = waiting.after[is_held & passes_on]
-        more = np.isin(waiting.number, before) & ~is_held
-        if not more.any():
+        row = np.minimum(np.searchsorted(waiting.number, after), len(is_held) - 1)
+        row = row[(waiting.number[row] == after) & ~is_held[row]] if len(is_held) else row[:0]
+        if not len(row):
             return is_held
-        is_held |= more
+        is_held[row] = True
+        # The loss of a packet goes through those behind it that have no time-out, without their being released.
+        after = waiting.after[row[waiting.timeout_ns[row] == NEVER]]
+
+
+def _rows_of(chosen: npt.NDArray[np.bool_]) -> _Rows:
+    """Rows that are chosen."""
+    rows = np.flatnonzero(chosen)
+    if len(rows) and rows[-1] - rows[0] + 1 != len(rows):
+        return rows
+    return slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
+
+
+def _some(array: Int64Array, rows: _Rows) -> Int64Array:
+    """Some rows of an array."""
+    return array[rows] if isinstance(rows, slice) else array.take(rows, axis=0)  # much faster than by an index
+
+
+def _put(array: Int64Array, other: Int64Array, order: Int64Array | None) -> Int64Array:
+    """One array behind another, in this order if there is one."""
+    both = np.concatenate([array, other])
+    return both if order is None else both.take(order, axis=0)
+
+
+def _rows_with(numbers: Int64Array, wanted: Int64Array) -> Int64Array:
+    """The row of each wanted number among others, which rise, shape of both (m,); any row if it is not there.
+
+    Most packets are released by the one before them, which needs no search.
+    """
+    row = np.maximum(np.arange(-1, len(numbers) - 1), 0)
+    other = np.flatnonzero(numbers[row] != wanted)
+    row[other] = np.searchsorted(numbers, wanted[other])
+    return row

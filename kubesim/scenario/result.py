@@ -162,7 +162,8 @@ def totals_of(
     transactions = TransactionTally(len(messages.first), 0.0, window)
     transactions.add(number, start, number, end)
     arrivals, arrival = chains(plan)
-    tally = PacketTally(messages, classes, plan.servers, plan.capacity, plan.packets, len(arrivals.release_ns))
+    counted = len(arrivals.release_ns) if arrivals.is_open else 0
+    tally = PacketTally(messages, classes, plan.servers, plan.capacity, plan.packets, counted)
     for begin in range(0, plan.packets, AT_ONCE):
         part = slice(begin, begin + AT_ONCE)
         message = planned.message[part]

@@ -16,7 +16,7 @@ from kubesim.scenario.totals import PacketTally, Played
 from kubesim.scenario.visit_planning import Rows, VisitPlanner
 from kubesim.stats.offered_load import Arrivals
 from kubesim.stats.transactions import TransactionTally
-from kubesim.workload import NO_MESSAGE
+from kubesim.workload import NO_MESSAGE, MessagesPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from kubesim.scenario.stations import Stations
     from kubesim.scenario.totals import Totals
     from kubesim.scenario.visit_planning import Key
-    from kubesim.workload import MessagesPart, Sequences
+    from kubesim.workload import Sequences
 
-AT_ONCE = 131_072
+AT_ONCE = 16_384
 """Messages that wait at a time: few parts, and arrays that fit a processor's cache more or less."""
 
 _FOR_EVER_NS = np.iinfo(np.int64).max
@@ -100,20 +100,20 @@ def play_in_parts(
     feed, chains = _Feed(messages, AT_ONCE), _Chains(messages)
     stream = PlanStream(servers, capacity, stations.wakes(), planner.width)
     transactions = TransactionTally(messages.transactions, scenario.warmup)
-    packets = PacketTally(messages, classes, servers, capacity, len(messages), len(messages.starts_ns))
+    arrivals = 0 if chains.is_closed else len(messages.starts_ns)
+    packets = PacketTally(messages, classes, servers, capacity, len(messages), arrivals)
     count = _Count(messages, transactions, packets, chains)
     while not feed.is_over:
         made = feed.next(stream.waiting.number, stream.next_numbers())
         visited = planner.plan(Rows.of_part(made))
-        script = made.script
         part = Part(
             made.number,
             made.release_ns,
             visited.station,
             visited.service_ns,
-            script.after,
-            script.think_ns,
-            script.timeout_ns,
+            made.after,
+            made.think_ns,
+            made.timeout_ns,
         )
         missing = feed.followed()
         chains.add(part, missing)
@@ -171,12 +171,10 @@ class _Feed:
         """
         new = self._next_sequences(self._at_once - len(waiting))
         quota = max(self._least, self._at_once // max(1, len(self._open) + len(new)))
-        place = np.searchsorted(self._open, waiting // self._every)
-        known = place < len(self._open)
-        known[known] = self._open[place[known]] == waiting[known] // self._every
-        counts = np.bincount(place[known], minlength=len(self._open))
-        is_due = np.isin(self._open, due // self._every)
-        more = np.where(2 * counts < quota, quota - counts, np.where(is_due, self._least, 0))
+        counts = np.bincount(self._places(waiting), minlength=len(self._open))
+        more = np.where(2 * counts < quota, quota - counts, 0)
+        is_due = self._places(due)
+        more[is_due] = np.maximum(more[is_due], self._least)
         first = max(len(self._messages.script.head), quota)
         sequence = np.concatenate([self._open, new])
         order = np.argsort(sequence, kind="stable")
@@ -186,13 +184,20 @@ class _Feed:
         step = np.arange(int(more.sum())) - np.repeat(np.cumsum(more) - more - given, more)
         is_open = given + more < self._every
         self._open, self._given = sequence[is_open], (given + more)[is_open]
-        return self._messages.part(np.repeat(sequence, more), step)
+        return MessagesPart(self._messages, np.repeat(sequence, more), step)
+
+    def _places(self, number: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Which of the open sequences messages are of, by number; those of others are left out."""
+        sequence = number // self._every
+        place = np.minimum(np.searchsorted(self._open, sequence), max(0, len(self._open) - 1))
+        return place[self._open[place] == sequence] if len(self._open) else place[:0]
 
     def followed(self) -> npt.NDArray[np.int64]:
         """Numbers of the messages that release others which have not been given."""
         step = self._given[:, None] + np.arange(self._reach)
         step = np.minimum(step, self._every - 1)
-        before = step - self._back[self._messages.script.place(step)]
+        script = self._messages.script
+        before = step - self._back[script.place(step, script.round_of(step))]
         is_given = (before < self._given[:, None]) & (before < step)
         return np.asarray((self._open[:, None] * self._every + before)[is_given], np.int64)
 
@@ -225,17 +230,18 @@ class _Chains:
         self.rank[order] = np.arange(len(order))
         roots = int(np.count_nonzero(messages.script.column("back") == 0))
         lasting_ns = int(self._release_ns[-1] - self._release_ns[0]) if len(order) else 0
-        self._is_closed = roots > 1 or lasting_ns == 0
+        self.is_closed = roots > 1 or lasting_ns == 0
+        """Whether it is known to be."""
         self._longest_ns = 0
         self._known, self._known_ns = np.empty(0, np.int64), np.empty(0, np.int64)
 
     def arrivals(self) -> Arrivals:
         """All of them."""
-        return Arrivals(self._release_ns, _FOR_EVER_NS if self._is_closed else self._longest_ns)
+        return Arrivals(self._release_ns, _FOR_EVER_NS if self.is_closed else self._longest_ns)
 
     def add(self, part: Part, missing: npt.NDArray[np.int64]) -> None:
         """See how long messages would take, of which some are followed by others that are missing yet."""
-        if self._is_closed:
+        if self.is_closed:
             return
         ends_ns = self._ends_ns(part)
         lasts_ns = ends_ns - self._starts_ns[part.number // self._every]
@@ -280,17 +286,16 @@ class _Count:
 
     def add(self, played: PlayedPart, number: npt.NDArray[np.int64], released_ns: npt.NDArray[np.int64]) -> None:
         """Count packets whose way has ended, when these others, by number, are under way."""
-        made = self._of(played.part.number)
-        self.messages += len(made.number)
-        arrive_ns = played.arrive_ns
-        begun = np.flatnonzero((made.begins != NO_MESSAGE) & (arrive_ns[:, 0] >= 0))
-        ended = np.flatnonzero(made.ends != NO_MESSAGE)
-        end_ns = np.where(played.is_delivered()[ended], played.depart_ns[ended].max(axis=1, initial=-1), -1)
+        made = self._messages.part(played.part.number)
+        self.messages += len(made)
+        arrive_ns, begins, ends = played.arrive_ns, made.begins, made.ends
+        begun = np.flatnonzero((begins != NO_MESSAGE) & (arrive_ns[:, 0] >= 0))
+        ended = np.flatnonzero(ends != NO_MESSAGE)
+        end_ns = np.where(played.is_delivered(), played.last_ns(), -1)[ended]
         if self._transactions.begin_ns is None:
-            self._transactions.see_start(released_ns[self._of(number).begins != NO_MESSAGE])
-        order = np.argsort(made.begins[begun], kind="stable")
-        begun = begun[order]
-        if self._transactions.add(made.begins[begun], arrive_ns[begun, 0], made.ends[ended], end_ns):
+            self._transactions.see_start(released_ns[self._messages.part(number).begins != NO_MESSAGE])
+        begun = begun[np.argsort(begins[begun], kind="stable")]
+        if self._transactions.add(begins[begun], arrive_ns[begun, 0], ends[ended], end_ns):
             self._packets.restart()
         self._early.append(
             Played(
@@ -300,7 +305,7 @@ class _Count:
                 played.start_ns,
                 played.depart_ns,
                 made.flow,
-                made.script.kind,
+                made.kind,
                 self._chains.rank[made.thread],
             )
         )
@@ -313,7 +318,3 @@ class _Count:
         for one in self._early:
             self._packets.add(one, begin_ns, self._transactions.last_ns)
         self._early = []
-
-    def _of(self, number: npt.NDArray[np.int64]) -> MessagesPart:
-        every = len(self._messages.script)
-        return self._messages.part(number // every, number % every)

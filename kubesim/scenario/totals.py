@@ -96,7 +96,7 @@ class PacketTally:
     servers, capacity : array of int64, shape (s,)
         Of the stations.
     packets, arrivals
-        How many packets there are, and chains of them.
+        How many packets there are, and chains of them; 0 in a closed loop, where nobody asks what these bring.
     """
 
     def __init__(
@@ -125,32 +125,36 @@ class PacketTally:
 
     def add(self, played: Played, begin_ns: int, known_ns: int) -> None:
         """Count packets; the measured time begins at ``begin_ns`` and does not end before ``known_ns``."""
-        packet, visit = np.nonzero(played.arrive_ns >= 0)
-        at = packet * played.arrive_ns.shape[1] + visit
-        station, arrive_ns, start_ns, depart_ns, service_ns = (
-            column.ravel()[at]
-            for column in (played.station, played.arrive_ns, played.start_ns, played.depart_ns, played.service_ns)
-        )
-        work_ns = np.where(start_ns >= 0, depart_ns - start_ns, service_ns)
-        self._visits.add(Visits(station, arrive_ns, start_ns, depart_ns, work_ns), begin_ns, known_ns)
-        self._load.add(played.arrival[packet], station, work_ns)
-        dropped = start_ns < 0
-        if dropped.any():
-            np.add.at(self._dropped_packets, station[dropped], 1)
-            np.minimum.at(self._first_drop_ns, station[dropped], arrive_ns[dropped])
-        self._last_ns = max(self._last_ns, int(depart_ns.max(initial=0)))
+        columns = (played.station, played.arrive_ns, played.start_ns, played.depart_ns, played.service_ns)
+        visits = Visits(*(column.ravel() for column in columns))
+        self._visits.add(visits, begin_ns, known_ns)
+        if self._load.is_open:
+            made = np.flatnonzero(visits.arrive_ns >= 0)
+            arrival = played.arrival.take(made // played.arrive_ns.shape[1])
+            self._load.add(arrival, visits.station.take(made), visits.work_ns().take(made))
+        dropped = np.flatnonzero(visits.start_ns < 0)
+        dropped = visits.take(dropped[visits.arrive_ns[dropped] >= 0])
+        np.add.at(self._dropped_packets, dropped.station, 1)
+        np.minimum.at(self._first_drop_ns, dropped.station, dropped.arrive_ns)
+        self._last_ns = max(self._last_ns, int(played.depart_ns.max(initial=0)))
         self._count_kinds(played)
 
     def _count_kinds(self, played: Played) -> None:
         """Count packets by what they do."""
-        released = played.arrive_ns[:, 0] >= 0 if played.arrive_ns.shape[1] else np.zeros(len(played.flow), np.bool_)
-        flow, kind = played.flow[released], played.kind[released]
-        route, kinds = self._classes.route[flow], len(self._opens)
-        opens = self._opens[kind]
-        counts = np.bincount((route * kinds + kind)[~opens])
+        flow, kind = played.flow, played.kind
+        released = played.arrive_ns[:, 0] >= 0 if played.arrive_ns.shape[1] else np.zeros(len(flow), np.bool_)
+        if not released.all():
+            flow, kind = flow[released], kind[released]
+        kinds = len(self._opens)
+        counts = np.bincount(self._classes.route.take(flow) * kinds + kind)
         for number in np.flatnonzero(counts).tolist():
-            self._played[(*divmod(number, kinds), 0)] += int(counts[number])
-        keys = np.column_stack([route, kind, self._classes.opening[flow]])[opens]
+            if not self._opens[number % kinds]:
+                self._played[(*divmod(number, kinds), 0)] += int(counts[number])
+        opens = np.flatnonzero(self._opens.take(kind))
+        if not len(opens):
+            return
+        flow = flow[opens]
+        keys = np.column_stack([self._classes.route[flow], kind[opens], self._classes.opening[flow]])
         for key, count in zip(*np.unique(keys, axis=0, return_counts=True), strict=True):
             self._played[tuple(key.tolist())] += int(count)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kubesim.scenario.service_times import Normals, spread_of, whole_ns
+from kubesim.scenario.service_times import Normals, lognormal, runs_of, whole_ns
 from kubesim.scenario.stations import Stations
 from kubesim.scenario.visits import Role, Visit, visits
 from kubesim.workload import Part
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     @classmethod
     def of_part(cls, part: MessagesPart) -> Rows:
         """Some messages."""
-        return cls(part.number, part.flow, part.script.kind, part.thread, part.thread)
+        return cls(part.number, part.flow, part.kind, part.thread, part.thread)
 
     @classmethod
     def of_connections(cls, messages: Sequences) -> Rows:
@@ -61,6 +61,10 @@ class Rows(NamedTuple):
     def take(self, rows: npt.NDArray[np.int64] | slice) -> Rows:
         """Some of them."""
         return Rows(*(column[rows] for column in self))
+
+    def does_as(self, others: Rows) -> bool:
+        """Whether all others go the same ways, one by one."""
+        return all(np.array_equal(*pair) for pair in zip(self[1:], others[1:], strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,17 +83,31 @@ class Visited:
     service_ns: npt.NDArray[np.int64]
 
 
+class _Draws(NamedTuple):
+    """Visits whose times are random, in one column of a pattern, shape (r,) each: whether the row's is, and of what."""
+
+    column: int
+    is_drawn: npt.NDArray[np.bool_]
+    log_mean: npt.NDArray[np.float64]
+    log_deviation: npt.NDArray[np.float64]
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether all rows' times are random."""
+        return bool(self.is_drawn.all())
+
+
 class _Pattern(NamedTuple):
     """What is told of messages by their connection and kind, shape (r, width) each.
 
-    ``purpose`` is the number of what the visit's random numbers are drawn for, −1 where the time is always the same.
+    ``steady_ns`` is the time of visits that always take the same, 0 behind the last one; the others are in ``draws``,
+    by what their random numbers are drawn for.
     """
 
     station: npt.NDArray[np.int64]
     mean_ns: npt.NDArray[np.float64]
-    deviation: npt.NDArray[np.float64]
-    half_variance: npt.NDArray[np.float64]
-    purpose: npt.NDArray[np.int64]
+    steady_ns: npt.NDArray[np.int64]
+    draws: list[tuple[str, list[_Draws]]]
 
 
 class VisitPlanner:
@@ -120,6 +138,7 @@ class VisitPlanner:
         self._stations = stations
         self._normals = Normals(streams)
         self._purposes: dict[str, int] = {}
+        self._last: tuple[Rows, _Pattern] | None = None
         self.ways = {key: self._way(*key) for key in sorted(used)}
         self.width = max((len(way) for way in self.ways.values()), default=0)
         for way in self.ways.values():
@@ -140,25 +159,18 @@ class VisitPlanner:
     def plan(self, rows: Rows) -> Visited:
         """Stations and service times of messages."""
         pattern, row = self._patterns(rows)
-        station = pattern.station[row]
-        service_ns = np.zeros((len(row), self.width), np.int64)
-        normal: dict[int, npt.NDArray[np.float64]] = {}
-        names = list(self._purposes)
-        for column in range(self.width):
-            mean_ns, purposes = pattern.mean_ns[:, column], pattern.purpose[:, column]
-            steady = np.where(pattern.station[:, column] >= 0, whole_ns(mean_ns), 0)
-            service_ns[:, column] = steady[row]
-            drawn_for = np.unique(purposes)
-            for purpose in drawn_for[drawn_for != _NO_PURPOSE].tolist():
-                if purpose not in normal:
-                    normal[purpose] = self._normals.of(names[purpose], rows.number)
-                here = slice(None) if len(drawn_for) == 1 else np.flatnonzero(purposes[row] == purpose)
+        # Whole rows are taken at the speed of memory, other than columns.
+        station, service_ns = pattern.station.take(row, axis=0), pattern.steady_ns.take(row, axis=0)
+        runs = runs_of(rows.number)
+        for purpose, draws in pattern.draws:
+            normal = self._normals.of(purpose, runs)
+            for draw in draws:
+                here = slice(None) if draw.is_of_all else np.flatnonzero(draw.is_drawn.take(row))
                 of = row[here]
-                factor = normal[purpose][here] * pattern.deviation[of, column]
-                factor -= pattern.half_variance[of, column]
-                np.exp(factor, out=factor)
-                factor *= mean_ns[of]
-                service_ns[here, column] = whole_ns(factor)
+                log_ns = draw.log_deviation.take(of)
+                log_ns *= normal[here]
+                log_ns += draw.log_mean.take(of)
+                service_ns[here, draw.column] = whole_ns(np.exp(log_ns, out=log_ns))
         return Visited(station, service_ns)
 
     def mean_ns(self, rows: Rows) -> npt.NDArray[np.float64]:
@@ -209,7 +221,10 @@ class VisitPlanner:
     def _patterns(self, rows: Rows) -> tuple[_Pattern, npt.NDArray[np.int64]]:
         """What messages have by their connections and kinds, and which of these each message has, shape (m,)."""
         some, row = _representatives(rows, len(self._messages.kinds))
-        return self._pattern(rows.take(some)), row
+        chosen = rows.take(some)
+        if self._last is None or not self._last[0].does_as(chosen):
+            self._last = chosen, self._pattern(chosen)
+        return self._last[1], row
 
     def _pattern(self, rows: Rows) -> _Pattern:
         """Work it out, way by way."""
@@ -225,9 +240,25 @@ class VisitPlanner:
                 name = f"service times of {visit.role.value} {met[visit.role]}"
                 purpose[here, column] = self._purposes.setdefault(name, len(self._purposes))
         self._add_openings_and_work(rows, mean_ns, deviation_ns)
-        deviation, half_variance = spread_of(mean_ns, deviation_ns)
-        purpose[deviation == 0] = _NO_PURPOSE
-        return _Pattern(station, mean_ns, deviation, half_variance, purpose)
+        steady_ns = np.where(station >= 0, whole_ns(mean_ns), 0)
+        return _Pattern(station, mean_ns, steady_ns, self._draws(purpose, mean_ns, deviation_ns))
+
+    def _draws(
+        self, purpose: npt.NDArray[np.int64], mean_ns: npt.NDArray[np.float64], deviation_ns: npt.NDArray[np.float64]
+    ) -> list[tuple[str, list[_Draws]]]:
+        """What is drawn, by purposes."""
+        log_mean, log_deviation = lognormal(mean_ns, deviation_ns)
+        purpose[log_deviation == 0] = _NO_PURPOSE
+        drawn: list[tuple[str, list[_Draws]]] = []
+        for number, name in enumerate(self._purposes):
+            is_drawn = purpose == number
+            columns = np.flatnonzero(is_drawn.any(axis=0)).tolist()
+            if columns:
+                arrays = (is_drawn, log_mean, log_deviation)
+                drawn.append(
+                    (name, [_Draws(one, *(np.ascontiguousarray(a[:, one]) for a in arrays)) for one in columns])
+                )
+        return drawn
 
     def _add_openings_and_work(
         self, rows: Rows, mean_ns: npt.NDArray[np.float64], deviation_ns: npt.NDArray[np.float64]
@@ -315,16 +346,15 @@ def _representatives(rows: Rows, kinds: int) -> tuple[npt.NDArray[np.int64], npt
     span = (int(rows.flow.max()) - lowest + 1) * kinds
     if span > len(every):
         return every, every
-    key = (rows.flow - lowest) * kinds + rows.kind
-    first = np.full(span, -1)
-    first[key[::-1]] = every[::-1]
-    stands_for = first[key]
+    key = rows.flow * kinds
+    key += rows.kind
+    key -= lowest * kinds
+    found = np.full(span, -1)
+    found[key] = every
     for threads in (rows.thread, rows.server_thread):
-        if not np.array_equal(threads[stands_for], threads):
+        if threads is not rows.flow and not np.array_equal(threads.take(found.take(key)), threads):
             return every, every
-    some = first[first >= 0]
-    place = np.cumsum(first >= 0) - 1
-    return some, place[key]
+    return found[found >= 0], (np.cumsum(found >= 0) - 1).take(key)
 
 
 def _grouped(keys: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int64]]]:

@@ -106,7 +106,7 @@ class LoadTally:
     servers, capacity : array of int64, shape (s,)
         Of the stations.
     arrivals : int
-        How many chains there are.
+        How many chains there are; 0 in a closed loop.
     """
 
     def __init__(self, servers: npt.NDArray[np.int64], capacity: npt.NDArray[np.int64], arrivals: int) -> None:
@@ -115,6 +115,11 @@ class LoadTally:
         self._arrivals = arrivals
         self._begins = Arrivals(np.zeros(arrivals, np.int64), 0).group_begins
         self._brought = np.zeros((len(self._begins), len(servers)), np.int64)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it matters what arrivals bring."""
+        return self._arrivals > 1
 
     def add(
         self, arrival: npt.NDArray[np.int64], station: npt.NDArray[np.int64], work_ns: npt.NDArray[np.int64]

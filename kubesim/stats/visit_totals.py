@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 class Visits(NamedTuple):
     """Visits to stations, shape (v,) each; −1 for the start and the end of one that found no place.
 
-    ``work_ns`` is what the packet asked for, whether it was let in or not.
+    One whose arrival is −1 was not made. ``service_ns`` is what the packet asked for, whether it was let in or not.
     """
 
     station: npt.NDArray[np.int64]
     arrive_ns: npt.NDArray[np.int64]
     start_ns: npt.NDArray[np.int64]
     depart_ns: npt.NDArray[np.int64]
-    work_ns: npt.NDArray[np.int64]
+    service_ns: npt.NDArray[np.int64]
 
-    def take(self, rows: npt.NDArray[np.bool_]) -> Visits:
+    def take(self, rows: npt.NDArray[np.int64]) -> Visits:
         """Some of them."""
-        return Visits(*(column[rows] for column in self))
+        return Visits(*(column.take(rows) for column in self))
+
+    def work_ns(self) -> npt.NDArray[np.int64]:
+        """What each takes, or would have taken of a station without a place."""
+        return np.where(self.start_ns >= 0, self.depart_ns - self.start_ns, self.service_ns)
 
 
 class VisitTotals:
@@ -61,18 +65,25 @@ class VisitTotals:
         known_ns
             The end is not before this time; what is after it waits until more is known.
         """
-        is_late = np.maximum(visits.arrive_ns, visits.depart_ns) >= known_ns
-        late = visits.take(is_late)
-        self._count(visits.take(~is_late) if len(late.station) else visits, begin_ns, known_ns)
-        still = np.maximum(self._late.arrive_ns, self._late.depart_ns) >= known_ns
-        self._count(self._late.take(~still), begin_ns, known_ns)
-        columns = zip(self._late.take(still), late, strict=True)
+        starts, ends = visits.arrive_ns < begin_ns, visits.depart_ns >= known_ns
+        special = np.flatnonzero(starts | ends | (visits.start_ns < 0))
+        # All others are within the time, and the same sums are told of both.
+        work_ns = visits.depart_ns - visits.start_ns
+        work_ns[special] = 0
+        within_ns = sums(visits.station + 1, work_ns, len(self.busy_ns) + 1)[1:]
+        self.busy_ns += within_ns
+        self.joined_ns += within_ns
+        special = special[visits.arrive_ns[special] >= 0]
+        columns = zip(self._late, visits.take(special), strict=True)
         self._late = Visits(*(np.concatenate(pair) for pair in columns))
+        is_late = np.maximum(self._late.arrive_ns, self._late.depart_ns) >= known_ns
+        self._count(self._late.take(np.flatnonzero(~is_late)), begin_ns, known_ns)
+        self._late = self._late.take(np.flatnonzero(is_late))
 
     def finish(self, window: Window) -> None:
         """Count what waits, now that the end is known."""
         self._count(self._late, window.begin_ns, window.end_ns)
-        self._late = self._late.take(np.zeros(len(self._late.station), np.bool_))
+        self._late = self._late.take(np.empty(0, np.int64))
 
     def _count(self, visits: Visits, begin_ns: int, end_ns: int) -> None:
         """Add the parts of visits that are between two times; those joined at the end are not."""
@@ -80,7 +91,7 @@ class VisitTotals:
         busy = np.clip(visits.depart_ns, begin_ns, end_ns) - np.clip(visits.start_ns, begin_ns, end_ns)
         self.busy_ns += sums(visits.station, np.where(served, busy, 0), len(self.busy_ns))
         joined = (visits.arrive_ns >= begin_ns) & (visits.arrive_ns < end_ns)
-        self.joined_ns += sums(visits.station, np.where(joined, visits.work_ns, 0), len(self.joined_ns))
+        self.joined_ns += sums(visits.station, np.where(joined, visits.work_ns(), 0), len(self.joined_ns))
 
 
 def sums(place: npt.NDArray[np.int64], amount: npt.NDArray[np.int64], places: int) -> npt.NDArray[np.int64]:

@@ -7,7 +7,8 @@ All have the same script: steps that come once, the head, and a round of steps t
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -68,6 +69,7 @@ class RepeatingScript:
     times: int = 0
     tail: tuple[Step, ...] = ()
     is_connection_per_round: bool = False
+    _columns: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.head) + len(self.round) * self.times + len(self.tail)
@@ -82,21 +84,27 @@ class RepeatingScript:
         """Transactions of a sequence."""
         return sum(step.begins for step in self.head) + (self.times if self.round else 0)
 
-    def place(self, step: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where steps, shape (m,), are in :meth:`column`."""
-        head, every = len(self.head), max(1, len(self.round))
-        end = head + len(self.round) * self.times
-        repeated = np.where(step < end, head + (step - head) % every, step - end + head + len(self.round))
-        return np.where(step < head, step, repeated)
-
     def round_of(self, step: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Which round steps, shape (m,), are of, from 1; 0 for the head, and for the tail the last one."""
-        counted = (step - len(self.head)) // max(1, len(self.round)) + 1
-        return np.where(step < len(self.head), 0, np.minimum(counted, self.times))
+        """Which round steps, shape (m,), are of, from 0; the head counts as the first, and the tail as the last."""
+        round_ = step - len(self.head)
+        round_ //= max(1, len(self.round))
+        np.maximum(round_, 0, out=round_)
+        return np.minimum(round_, max(0, self.times - 1), out=round_)
+
+    def place(self, step: npt.NDArray[np.int64], round_: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where steps, shape (m,), of these rounds are in :meth:`column`."""
+        return step - round_ * len(self.round)
 
     def column(self, name: str) -> npt.NDArray[np.int64]:
         """One field of the steps of head, round and tail."""
-        return np.array([getattr(step, name) for step in self.head + self.round + self.tail], np.int64)
+        if name not in self._columns:
+            repeated = self.round if self.times else ()
+            self._columns[name] = np.array([getattr(step, name) for step in self.head + repeated + self.tail], np.int64)
+        return self._columns[name]
+
+    def nth(self, name: str) -> npt.NDArray[np.int64]:
+        """How many steps before each of them have this field, which is true or false."""
+        return np.cumsum(self.column(name)) - 1
 
     def kinds(self) -> dict[int, int]:
         """How many messages of each kind a connection has, by the kind's number."""
@@ -108,27 +116,99 @@ class RepeatingScript:
 
 @dataclass(frozen=True, eq=False)
 class MessagesPart:
-    """Some of a workload's messages; ``m`` of them.
+    """Some of a workload's messages, ``m`` of them; what they are is worked out when somebody asks for it.
 
     Parameters
     ----------
-    number : array of int64, shape (m,)
-        The message's number in the whole workload, rising.
-    flow, thread, release_ns : array of int64, shape (m,)
-        As in :class:`Messages`.
-    script
-        Its ``after`` has numbers of the whole workload.
-    begins, ends : array of int64, shape (m,)
-        Number of the transaction that begins, or ends, with the message, −1 for none.
+    messages
+        The workload.
+    sequence, step : array of int64, shape (m,)
+        Which steps of which sequences they are, in the order of their numbers.
     """
 
-    number: npt.NDArray[np.int64]
-    flow: npt.NDArray[np.int64]
-    thread: npt.NDArray[np.int64]
-    release_ns: npt.NDArray[np.int64]
-    script: Script
-    begins: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
+    messages: Sequences
+    sequence: npt.NDArray[np.int64]
+    step: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @cached_property
+    def number(self) -> npt.NDArray[np.int64]:
+        """The message's number in the whole workload, rising, shape (m,)."""
+        return self.sequence * len(self.messages.script) + self.step
+
+    @property
+    def thread(self) -> npt.NDArray[np.int64]:
+        """As :class:`Messages` has it, and what follows likewise."""
+        return self.sequence
+
+    @property
+    def flow(self) -> npt.NDArray[np.int64]:
+        """Connection."""
+        script = self.messages.script
+        if not script.is_connection_per_round:
+            return self.sequence
+        return self.sequence * script.connections + self._round + (self.step >= len(script.head))
+
+    @property
+    def kind(self) -> npt.NDArray[np.int64]:
+        """Position of the kind."""
+        return self._column("kind")
+
+    @property
+    def release_ns(self) -> npt.NDArray[np.int64]:
+        """Earliest time."""
+        release_ns, first = np.zeros(len(self), np.int64), np.flatnonzero(self.step == 0)
+        release_ns[first] = self.messages.starts_ns[self.sequence[first]]
+        if self.messages.interval_ns:
+            begins = np.flatnonzero(self._column("begins"))
+            nth = self.messages.script.nth("begins")[self._place[begins]] + self._round[begins]
+            release_ns[begins] += np.rint(nth * self.messages.interval_ns).astype(np.int64)
+        return release_ns
+
+    @property
+    def after(self) -> npt.NDArray[np.int64]:
+        """Number in the whole workload of the message that releases it."""
+        back = self._column("back")
+        return np.where(back > 0, self.number - back, NONE)
+
+    @property
+    def think_ns(self) -> npt.NDArray[np.int64]:
+        """Time from its end."""
+        return self._column("think_ns")
+
+    @property
+    def timeout_ns(self) -> npt.NDArray[np.int64]:
+        """Time from its loss."""
+        return self._column("timeout_ns")
+
+    @property
+    def begins(self) -> npt.NDArray[np.int64]:
+        """Number of the transaction that begins with the message, −1 for none, shape (m,)."""
+        return self._transaction("begins")
+
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Number of the transaction that ends with it."""
+        return self._transaction("ends")
+
+    @cached_property
+    def _round(self) -> npt.NDArray[np.int64]:
+        return self.messages.script.round_of(self.step)
+
+    @cached_property
+    def _place(self) -> npt.NDArray[np.int64]:
+        return self.messages.script.place(self.step, self._round)
+
+    def _column(self, name: str) -> npt.NDArray[np.int64]:
+        return self.messages.script.column(name).take(self._place)
+
+    def _transaction(self, name: str) -> npt.NDArray[np.int64]:
+        """Number of the transaction where one begins, or ends, with the message."""
+        script = self.messages.script
+        number = self.sequence * script.transactions + self._round + script.nth(name).take(self._place)
+        return np.where(self._column(name) > 0, number, NONE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,32 +262,10 @@ class Sequences:
         """Numbers of the kinds of which a flow has more than one message."""
         return frozenset(kind for kind, count in self.script.kinds().items() if count > 1)
 
-    def part(self, sequence: npt.NDArray[np.int64], step: npt.NDArray[np.int64]) -> MessagesPart:
-        """The messages at these steps of these sequences, shape (m,) each, in the order of their numbers."""
-        script = self.script
-        place, round_ = script.place(step), script.round_of(step)
-        number = sequence * len(script) + step
-        back, begins, ends = script.column("back")[place], script.column("begins"), script.column("ends")
-        later = np.maximum(round_ - 1, 0)
-        transaction = sequence * script.transactions + later
-        starts = (np.cumsum(begins) - 1)[place]
-        release_ns = np.where(step == 0, self.starts_ns[sequence], 0)
-        if self.interval_ns:
-            release_ns += np.where(begins[place], np.rint((starts + later) * self.interval_ns), 0).astype(np.int64)
-        return MessagesPart(
-            number=number,
-            flow=sequence * script.connections + (round_ if script.is_connection_per_round else 0),
-            thread=sequence,
-            release_ns=release_ns,
-            script=Script(
-                kind=script.column("kind")[place],
-                after=np.where(back > 0, number - back, NONE),
-                think_ns=script.column("think_ns")[place],
-                timeout_ns=script.column("timeout_ns")[place],
-            ),
-            begins=np.where(begins[place], transaction + starts, NONE),
-            ends=np.where(ends[place], transaction + (np.cumsum(ends) - 1)[place], NONE),
-        )
+    def part(self, number: npt.NDArray[np.int64]) -> MessagesPart:
+        """The messages of these numbers, shape (m,), which rise."""
+        sequence = number // max(1, len(self.script))
+        return MessagesPart(self, sequence, number - sequence * len(self.script))
 
     def whole(self, why: str | None = None) -> Messages:
         """All messages; ``why`` says why they have to be in memory.
@@ -218,9 +276,7 @@ class Sequences:
             If they are too many to be held in memory.
         """
         refuse_too_many(len(self), why)
-        length = max(1, len(self.script))
-        number = np.arange(len(self))
-        part = self.part(number // length, number % length)
+        part = self.part(np.arange(len(self)))
         return Messages(
             kinds=self.kinds,
             clients=self.clients,
@@ -228,7 +284,7 @@ class Sequences:
             flows=self.flows,
             flow=part.flow,
             thread=part.thread,
-            script=part.script,
+            script=Script(part.kind, part.after, part.think_ns, part.timeout_ns),
             release_ns=part.release_ns,
             first=np.flatnonzero(part.begins != NONE),
             last=np.flatnonzero(part.ends != NONE),
