@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from kubesim.streams import Streams
     from kubesim.workload import Messages, MessagesPart, Sequences
 
+    _Bools = npt.NDArray[np.bool_]
+    _Floats = npt.NDArray[np.float64]
+
 _NO_THREAD = -1
 _NO_PURPOSE = -1
 
@@ -90,6 +93,12 @@ class _Draws(NamedTuple):
     is_drawn: npt.NDArray[np.bool_]
     log_mean: npt.NDArray[np.float64]
     log_deviation: npt.NDArray[np.float64]
+
+    @classmethod
+    def of_column(cls, column: int, is_drawn: _Bools, log_mean: _Floats, log_deviation: _Floats) -> _Draws:
+        """Those of one column of the pattern, whose arrays these are, shape (r, width)."""
+        some = slice(None), column
+        return cls(column, is_drawn[some].copy(), log_mean[some].copy(), log_deviation[some].copy())
 
     @property
     def is_of_all(self) -> bool:
@@ -254,10 +263,7 @@ class VisitPlanner:
             is_drawn = purpose == number
             columns = np.flatnonzero(is_drawn.any(axis=0)).tolist()
             if columns:
-                arrays = (is_drawn, log_mean, log_deviation)
-                drawn.append(
-                    (name, [_Draws(one, *(np.ascontiguousarray(a[:, one]) for a in arrays)) for one in columns])
-                )
+                drawn.append((name, [_Draws.of_column(one, is_drawn, log_mean, log_deviation) for one in columns]))
         return drawn
 
     def _add_openings_and_work(
