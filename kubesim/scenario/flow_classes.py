@@ -11,8 +11,8 @@ Rules of other people may look at anything, and send a packet elsewhere after a 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from kubesim.kernel.loopback import LOCALHOST
 from kubesim.kernel.netfilter import recent
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
+from kubesim.scenario.choices import Choices
 from kubesim.scenario.visits import Lookup, PricedHop, first_lookup, priced
 from kubesim.workload import Destination, MessageKind, Messages, Part, Sequences, Through
 
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 65_536
-"""Flows that are Python's numbers at a time: those take four times the memory."""
+_Class = tuple[int, int, int, int]
+"""Route, opening, server and endpoint of a flow, as positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,34 +234,6 @@ class _Server:
         return replace(self, address=address, port=port)
 
 
-@dataclass(slots=True)
-class _Choices:
-    """What is known of where flows from one place to one destination go.
-
-    The intervals of flows' numbers that were seen to lead to one server, or to one scheduler, or nowhere, are kept in
-    order; a scheduler decides anew for each flow.
-    """
-
-    starts: list[float] = field(default_factory=list)
-    ends: list[float] = field(default_factory=list)
-    ways: list[_Server | Path] = field(default_factory=list)
-
-    def find(self, number: float, source: str, source_port: int) -> _Server | Path | None:
-        """The server of a flow, or the path that leads to none; None if that has to be walked."""
-        place = bisect_right(self.starts, number) - 1
-        if place < 0 or number >= self.ends[place]:
-            return None
-        way = self.ways[place]
-        return way if isinstance(way, Path) else way.for_flow(source, source_port)
-
-    def learn(self, interval: tuple[float, float], way: _Server | Path) -> None:
-        """Remember where numbers of an interval lead."""
-        place = bisect_right(self.starts, interval[0])
-        self.starts.insert(place, interval[0])
-        self.ends.insert(place, interval[1])
-        self.ways.insert(place, way)
-
-
 @dataclass(frozen=True, slots=True)
 class _Flow:
     """One connection."""
@@ -280,12 +254,13 @@ class _Classifier:
         self._deployment = deployment
         self._costs = costs
         self._messages = messages
-        self._choices: dict[tuple[Place | str, int, bool], _Choices] = {}
+        self._choices: dict[tuple[Place | str, int, bool], Choices[_Server | Path]] = {}
         self._sticky_services: set[int] = set()
         self._ready: dict[int, list[Endpoint]] = {}
         self._forgets_clients = len(messages.clients) > recent.PLACES
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
+        self._settled: defaultdict[tuple[int, ...], Choices[_Class]] = defaultdict(Choices)
         self._route_list: list[Route] = []
         self._source_nats: list[tuple[SourceNat, ...]] = []
         self._servers: dict[str, int] = {}
@@ -309,16 +284,29 @@ class _Classifier:
         for begin in range(0, len(flows), _AT_ONCE):
             part = slice(begin, begin + _AT_ONCE)
             rows = zip(*(column[part].tolist() for column in columns), strict=True)
-            for row, (client, service, *rest) in enumerate(rows, begin):
+            classes: list[_Class] = []
+            for client, service, port, number, *known in rows:
+                # Of most connections it is known, by their client and what it calls, where their luck leads.
+                settled = self._settled[client, service, *known]
+                place = settled.find(number)
+                if place is not None:
+                    classes.append(settled.ways[place])
+                    continue
                 destination = self._messages.services[service]
-                table[row] = self._classify(_Flow(self._messages.clients[client], service, destination, *rest))
+                flow = _Flow(self._messages.clients[client], service, destination, port, number, *known)
+                one, interval = self._classify(flow)
+                classes.append(one)
+                if interval is not None:
+                    settled.learn(interval, one)
+            table[part] = classes
         openings = [Opening.of(hops) for hops in self._openings]
         served = list(self._servers), list(self._endpoints)
         return FlowClasses(self._route_list, openings, *served, self._source_nats, *table.T)
 
-    def _classify(self, flow: _Flow) -> tuple[int, int, int, int]:
-        """Route, opening, server and endpoint of one flow."""
+    def _classify(self, flow: _Flow) -> tuple[_Class, tuple[float, float] | None]:
+        """Route, opening, server and endpoint of one flow, and of which numbers that will be the same."""
         through = flow.destination.through
+        interval = None
         if through in (Through.NODE_LOCAL_DNS, Through.LOCALHOST):
             server: _Server | Path = self._nearby(flow)
         elif not self._is_virtual(flow):
@@ -329,15 +317,18 @@ class _Classifier:
             place: Place | str = self._place(flow.client)
             if flow.service_index in self._sticky_services:
                 place = flow.client.full_name
-            choices = self._choices.setdefault((place, flow.service_index, flow.is_cached), _Choices())
-            found = choices.find(flow.number, flow.client.address, flow.source_port)
-            server = found or self._open(flow, choices)
+            choices = self._choices.setdefault((place, flow.service_index, flow.is_cached), Choices())
+            known = choices.find(flow.number)
+            server = self._open(flow, choices) if known is None else choices.ways[known]
+            if isinstance(server, _Server) and known is not None:
+                interval = (choices.starts[known], choices.ends[known]) if server.schedule is None else None
+                server = server.for_flow(flow.client.address, flow.source_port)
         if isinstance(server, Path):
-            return self._dead_end(flow, server), 0, -1, -1
+            return (self._dead_end(flow, server), 0, -1, -1), None
         name = self._deployment.server_name(server.address, server.port)
         number = self._servers.setdefault(name, len(self._servers))
         endpoint = self._endpoints.setdefault(Socket(server.address, server.port), len(self._endpoints))
-        return self._route(flow, server), server.opening, number, endpoint
+        return (self._route(flow, server), server.opening, number, endpoint), interval
 
     def _is_virtual(self, flow: _Flow) -> bool:
         """Whether a flow goes to a virtual address; else its client has an endpoint's address from DNS."""
@@ -388,7 +379,7 @@ class _Classifier:
         """The kinds of message of a flow, by number."""
         return [(kind, self._messages.kinds[kind]) for kind in self._kinds_by_service[flow.service_index]]
 
-    def _open(self, flow: _Flow, choices: _Choices) -> _Server | Path:
+    def _open(self, flow: _Flow, choices: Choices[_Server | Path]) -> _Server | Path:
         """Walk a first packet up to the choice of a server; the path where it ends without one.
 
         What a client's own machine does up to that choice is the opening, the same whichever server is chosen. Where

@@ -10,7 +10,8 @@ import numpy as np
 
 from kubesim.engine import Plan
 from kubesim.scenario.conntrack_tables import TablePlanner
-from kubesim.scenario.visit_planning import Key, Rows, VisitPlanner
+from kubesim.scenario.rows import Key, Rows
+from kubesim.scenario.visit_planning import VisitPlanner
 
 if TYPE_CHECKING:
     import numpy.typing as npt

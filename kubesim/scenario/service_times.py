@@ -1,36 +1,25 @@
-"""How far service times are from their means: numbers that belong to a message and a purpose, wherever one begins."""
+"""Random times: whole nanoseconds, distributed as their logarithms are, of random bits that belong to a message."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from kubesim.streams import hashed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from kubesim.streams import Streams
+LANES = 4
+"""So many random numbers come from 64 bits."""
 
+_LANE_BITS = 64 // LANES
 _INTERVAL_BITS = 14
-_INTERVALS = 1 << _INTERVAL_BITS
-_BITS = 32
-_OUTER = 16 << (_BITS - _INTERVAL_BITS)
-"""So many numbers at either end are not tabled."""
-
-
-Runs = list[tuple[int, int]]
-"""Numbers of messages that follow one another: the first one, and how many."""
-
-
-def runs_of(number: npt.NDArray[np.int64]) -> Runs:
-    """Take apart numbers of messages, shape (m,), which rise."""
-    if not len(number):
-        return []
-    if number[-1] - number[0] + 1 == len(number):
-        return [(int(number[0]), len(number))]
-    begins = np.concatenate([[0], np.flatnonzero(number[1:] != number[:-1] + 1) + 1])
-    return list(zip(number[begins].tolist(), np.diff(begins, append=len(number)).tolist(), strict=True))
+INTERVALS = 1 << _INTERVAL_BITS
+_OUTER = 16
+"""So many at either end are not tabled."""
 
 
 @cache
@@ -38,70 +27,57 @@ def _quantiles() -> npt.NDArray[np.float64]:
     """The normal distribution's quantiles in the middle of so many intervals that are equally probable."""
     from scipy.special import ndtri  # noqa: PLC0415 - takes a while to import
 
-    return np.asarray(ndtri((np.arange(_INTERVALS) + 0.5) / _INTERVALS), np.float64)
+    return np.asarray(ndtri((np.arange(INTERVALS) + 0.5) / INTERVALS), np.float64)
 
 
-def normal(bits: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
-    """Standard normal numbers by the inverse of the distribution function, of 32 random bits each.
+class Normals(NamedTuple):
+    """Standard normal numbers by the inverse of the distribution function, whose values are tabled.
 
-    Its values are tabled: all numbers of an interval are the one in its middle, of which they are 0.0001 at most where
-    the distribution is dense, and 0.01 at three standard deviations. Beyond 3.1 of them, in the outer intervals, it is
-    the function itself, so that no tail is cut off.
-    """
-    from scipy.special import ndtri  # noqa: PLC0415 - takes a while to import
-
-    numbers = _quantiles().take((bits >> np.uint32(_BITS - _INTERVAL_BITS)).astype(np.intp))
-    # Unsigned, what is below the inner intervals comes to numbers above them.
-    outer = np.flatnonzero(bits - np.uint32(_OUTER) >= np.uint32(2**_BITS - 2 * _OUTER))
-    if len(outer):
-        numbers[outer] = ndtri((bits[outer] + 0.5) * 2.0**-_BITS)
-    return numbers
-
-
-class Normals:
-    """Normal numbers, one for each message and purpose.
-
-    A visit's numbers are its role's: of alternatives that bring packets to receivers by ways of different lengths, each
-    receiver is as quick or slow as in the others. Each takes half a number of a generator that can be set to any place
-    of its sequence, so that messages may be planned in any order.
+    All numbers of an interval are the one in its middle, of which they are 0.0001 at most where the distribution is
+    dense, and 0.01 at three standard deviations. Beyond 3.1 of them, in the outer intervals, it is the function itself,
+    so that no tail is cut off.
 
     Parameters
     ----------
-    streams
-        Random numbers.
+    interval : array of int64, shape (m,)
+        Which of the intervals, all equally probable, each number is in.
+    outer : array of int64, shape (o,)
+        Which of the numbers are in the outer ones.
+    outer_values : array of float, shape (o,)
+        These.
     """
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
-        self._generators: dict[str, np.random.PCG64] = {}
-        self._places: dict[str, int] = {}
+    interval: npt.NDArray[np.int64]
+    outer: npt.NDArray[np.int64]
+    outer_values: npt.NDArray[np.float64]
 
-    def of(self, purpose: str, runs: Runs) -> npt.NDArray[np.float64]:
-        """The numbers of a purpose for messages, shape (m,)."""
-        drawn = [self._bits(purpose, first, count) for first, count in runs]
-        if not drawn:
-            return np.empty(0)
-        return normal(drawn[0] if len(drawn) == 1 else np.concatenate(drawn))
+    @classmethod
+    def of_bits(cls, bits: npt.NDArray[np.uint64], lane: int) -> Normals:
+        """One of each 64 random bits; those of several lanes have nothing to do with each other."""
+        from scipy.special import ndtri  # noqa: PLC0415 - takes a while to import
 
-    def _bits(self, purpose: str, first: int, count: int) -> npt.NDArray[np.uint32]:
-        """So many of the purpose's halves from this one on."""
-        place = first // 2
-        words = (first + count + 1) // 2 - place
-        self._go_to(purpose, place)
-        self._places[purpose] += words
-        halves = self._generators[purpose].random_raw(words).astype("<u8", copy=False).view("<u4")
-        return np.asarray(halves[first % 2 : first % 2 + count], np.uint32)
+        shifted = bits >> np.uint64(64 - _LANE_BITS * lane - _INTERVAL_BITS)
+        if lane:
+            shifted &= np.uint64(INTERVALS - 1)
+        interval = shifted.view(np.int64)
+        # Unsigned, the first intervals come to numbers above all others.
+        outer = np.flatnonzero((interval - _OUTER).view(np.uint64) >= INTERVALS - 2 * _OUTER)
+        # Where they are in their intervals takes bits of its own, 53 of them: from 0.5 on, so that it is never 0 or 1.
+        within = ((hashed(bits[outer] + np.uint64(lane)) >> np.uint64(11)) + 0.5) * 2.0**-53
+        return cls(interval, outer, ndtri((interval[outer] + within) / INTERVALS))
 
-    def _go_to(self, purpose: str, place: int) -> None:
-        """Set the purpose's generator to a place."""
-        if purpose not in self._generators:
-            bits = self._streams.generator(purpose).bit_generator
-            assert isinstance(bits, np.random.PCG64)  # noqa: S101 - what streams are made of
-            self._generators[purpose], self._places[purpose] = bits, 0
-        distance = place - self._places[purpose]
-        if distance:
-            self._generators[purpose].advance(distance % (1 << 128))  # its period, so that it goes back as well
-            self._places[purpose] = place
+    def values(self) -> npt.NDArray[np.float64]:
+        """The numbers, shape (m,)."""
+        values = _quantiles().take(self.interval)
+        values[self.outer] = self.outer_values
+        return values
+
+
+def table_ns(log_mean: npt.NDArray[np.float64], log_deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Times of each interval, shape (t, INTERVALS), of times with these logarithms."""
+    log_ns = _quantiles() * log_deviation[:, None]
+    log_ns += log_mean[:, None]
+    return whole_ns(np.exp(log_ns, out=log_ns))
 
 
 def lognormal(

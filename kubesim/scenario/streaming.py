@@ -12,8 +12,8 @@ import numpy as np
 
 from kubesim.engine import compiled_engine
 from kubesim.engine.streaming import Part, PlanStream, held
+from kubesim.scenario.rows import Rows
 from kubesim.scenario.totals import PacketTally, Played
-from kubesim.scenario.visit_planning import Rows, VisitPlanner
 from kubesim.stats.offered_load import Arrivals
 from kubesim.stats.transactions import TransactionTally
 from kubesim.workload import NO_MESSAGE, MessagesPart
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
     from kubesim.engine.streaming import PlayedPart
     from kubesim.scenario.flow_classes import FlowClasses
+    from kubesim.scenario.rows import Key
     from kubesim.scenario.spec import Scenario
     from kubesim.scenario.stations import Stations
     from kubesim.scenario.totals import Totals
-    from kubesim.scenario.visit_planning import Key
+    from kubesim.scenario.visit_planning import VisitPlanner
     from kubesim.workload import Sequences
 
 AT_ONCE = 16_384

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kubesim.scenario.service_times import Normals, lognormal, runs_of, whole_ns
+from kubesim.scenario.rows import Rows
 from kubesim.scenario.stations import Stations
+from kubesim.scenario.visit_times import VisitTimes
 from kubesim.scenario.visits import Role, Visit, visits
-from kubesim.workload import Part
+from kubesim.streams import hashed
+from kubesim.workload import Messages, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,54 +22,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from kubesim.scenario.flow_classes import FlowClasses
+    from kubesim.scenario.rows import Key
+    from kubesim.scenario.visit_times import Times
     from kubesim.streams import Streams
-    from kubesim.workload import Messages, MessagesPart, Sequences
-
-    _Bools = npt.NDArray[np.bool_]
-    _Floats = npt.NDArray[np.float64]
+    from kubesim.workload import Sequences
 
 _NO_THREAD = -1
-_NO_PURPOSE = -1
 
-Key = tuple[int, int]
-"""Of what packets have in common on their way: a route, and a kind of message."""
-
-
-class Rows(NamedTuple):
-    """Messages, in the order of their numbers; ``m`` of them. Arrays are as in :class:`Messages`."""
-
-    number: npt.NDArray[np.int64]
-    flow: npt.NDArray[np.int64]
-    kind: npt.NDArray[np.int64]
-    thread: npt.NDArray[np.int64]
-    server_thread: npt.NDArray[np.int64]
-
-    @classmethod
-    def of_messages(cls, messages: Messages) -> Rows:
-        """All messages of a workload."""
-        threads = messages.thread if messages.server_thread is None else messages.server_thread
-        return cls(np.arange(len(messages)), messages.flow, messages.script.kind, messages.thread, threads)
-
-    @classmethod
-    def of_part(cls, part: MessagesPart) -> Rows:
-        """Some messages."""
-        return cls(part.number, part.flow, part.kind, part.thread, part.thread)
-
-    @classmethod
-    def of_connections(cls, messages: Sequences) -> Rows:
-        """One message of each kind of each connection, as if they were numbered so."""
-        kinds = np.array(list(messages.script.kinds()), np.int64)
-        flow = np.repeat(np.arange(len(messages.flows)), len(kinds))
-        thread = flow // messages.script.connections
-        return cls(np.arange(len(flow)), flow, np.tile(kinds, len(messages.flows)), thread, thread)
-
-    def take(self, rows: npt.NDArray[np.int64] | slice) -> Rows:
-        """Some of them."""
-        return Rows(*(column[rows] for column in self))
-
-    def does_as(self, others: Rows) -> bool:
-        """Whether all others go the same ways, one by one."""
-        return all(np.array_equal(*pair) for pair in zip(self[1:], others[1:], strict=True))
+_FEW = 65_536
+"""Connections and kinds of message: what these have in common is worked out once, that of more part by part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,39 +47,6 @@ class Visited:
 
     station: npt.NDArray[np.int64]
     service_ns: npt.NDArray[np.int64]
-
-
-class _Draws(NamedTuple):
-    """Visits whose times are random, in one column of a pattern, shape (r,) each: whether the row's is, and of what."""
-
-    column: int
-    is_drawn: npt.NDArray[np.bool_]
-    log_mean: npt.NDArray[np.float64]
-    log_deviation: npt.NDArray[np.float64]
-
-    @classmethod
-    def of_column(cls, column: int, is_drawn: _Bools, log_mean: _Floats, log_deviation: _Floats) -> _Draws:
-        """Those of one column of the pattern, whose arrays these are, shape (r, width)."""
-        some = slice(None), column
-        return cls(column, is_drawn[some].copy(), log_mean[some].copy(), log_deviation[some].copy())
-
-    @property
-    def is_of_all(self) -> bool:
-        """Whether all rows' times are random."""
-        return bool(self.is_drawn.all())
-
-
-class _Pattern(NamedTuple):
-    """What is told of messages by their connection and kind, shape (r, width) each.
-
-    ``steady_ns`` is the time of visits that always take the same, 0 behind the last one; the others are in ``draws``,
-    by what their random numbers are drawn for.
-    """
-
-    station: npt.NDArray[np.int64]
-    mean_ns: npt.NDArray[np.float64]
-    steady_ns: npt.NDArray[np.int64]
-    draws: list[tuple[str, list[_Draws]]]
 
 
 class VisitPlanner:
@@ -145,11 +75,9 @@ class VisitPlanner:
         self._messages = messages
         self._classes = classes
         self._stations = stations
-        self._normals = Normals(streams)
-        self._purposes: dict[str, int] = {}
-        self._last: tuple[Rows, _Pattern] | None = None
         self.ways = {key: self._way(*key) for key in sorted(used)}
         self.width = max((len(way) for way in self.ways.values()), default=0)
+        self._times = VisitTimes(messages, classes, self.ways, self.width, streams)
         for way in self.ways.values():
             for visit in way:
                 if visit.role is not Role.WIRE:
@@ -158,7 +86,7 @@ class VisitPlanner:
     @cached_property
     def _core_hash(self) -> npt.NDArray[np.uint64]:
         flows = self._messages.flows
-        return _mixed(flows.client * 65_536 + flows.source_port)
+        return hashed(flows.client * 65_536 + flows.source_port)
 
     @property
     def has_workers(self) -> bool:
@@ -167,25 +95,13 @@ class VisitPlanner:
 
     def plan(self, rows: Rows) -> Visited:
         """Stations and service times of messages."""
-        pattern, row = self._patterns(rows)
-        # Whole rows are taken at the speed of memory, other than columns.
-        station, service_ns = pattern.station.take(row, axis=0), pattern.steady_ns.take(row, axis=0)
-        runs = runs_of(rows.number)
-        for purpose, draws in pattern.draws:
-            normal = self._normals.of(purpose, runs)
-            for draw in draws:
-                here = slice(None) if draw.is_of_all else np.flatnonzero(draw.is_drawn.take(row))
-                of = row[here]
-                log_ns = draw.log_deviation.take(of)
-                log_ns *= normal[here]
-                log_ns += draw.log_mean.take(of)
-                service_ns[here, draw.column] = whole_ns(np.exp(log_ns, out=log_ns))
-        return Visited(station, service_ns)
+        station, times, row = self._patterns(rows)
+        return Visited(station, self._times.drawn_ns(times, row, rows.number))
 
     def mean_ns(self, rows: Rows) -> npt.NDArray[np.float64]:
         """What services of messages take on average, shape (m, width)."""
-        pattern, row = self._patterns(rows)
-        return pattern.mean_ns[row]
+        _, times, row = self._patterns(rows)
+        return times.mean_ns[row]
 
     def groups(self, rows: Rows) -> list[tuple[Key, npt.NDArray[np.int64]]]:
         """Positions of messages by their routes and kinds."""
@@ -214,10 +130,10 @@ class VisitPlanner:
             return {}
         sockets: set[tuple[int, int]] = set()
         senders: set[int] = set()
-        pattern, row = self._patterns(rows)
+        station, *_ = self._patterns(rows)
         for key, here in self.groups(rows):
             for column, visit in enumerate(self.ways.get(key, ())):
-                cores = pattern.station[row[here], column].tolist()
+                cores = station[here, column].tolist()
                 if visit.role is Role.RECEIVE:
                     sockets.update(zip(cores, rows.thread[here].tolist(), strict=True))
                 elif visit.role is Role.DAEMON:
@@ -227,57 +143,41 @@ class VisitPlanner:
         held = Counter(core for core, _ in sockets)
         return {core: count * places for core, count in held.items() if core not in senders}
 
-    def _patterns(self, rows: Rows) -> tuple[_Pattern, npt.NDArray[np.int64]]:
-        """What messages have by their connections and kinds, and which of these each message has, shape (m,)."""
+    def _patterns(self, rows: Rows) -> tuple[npt.NDArray[np.int64], Times, npt.NDArray[np.int64]]:
+        """Stations of messages, shape (m, width), the times of their visits, and which of these each has, shape (m,).
+
+        Messages of the same connection and kind have the same.
+        """
+        if self._of_all is not None:
+            row = rows.flow * len(self._messages.kinds)
+            row += rows.kind
+            station, times, of = self._of_all
+            return station.take(row, axis=0), times, of.take(row)
         some, row = _representatives(rows, len(self._messages.kinds))
+        if len(some) == len(row):
+            return self._stations_of(rows), *self._times.of(rows)
         chosen = rows.take(some)
-        if self._last is None or not self._last[0].does_as(chosen):
-            self._last = chosen, self._pattern(chosen)
-        return self._last[1], row
+        times, of = self._times.of(chosen)
+        return self._stations_of(chosen).take(row, axis=0), times, of.take(row)
 
-    def _pattern(self, rows: Rows) -> _Pattern:
-        """Work it out, way by way."""
-        shape = (len(rows.flow), self.width)
-        station, mean_ns, deviation_ns = np.full(shape, -1, np.int64), np.zeros(shape), np.zeros(shape)
-        purpose = np.full(shape, _NO_PURPOSE)
+    @cached_property
+    def _of_all(self) -> tuple[npt.NDArray[np.int64], Times, npt.NDArray[np.int64]] | None:
+        """What there is for each connection and kind, as :meth:`_patterns` has it, if these are few."""
+        kinds = len(self._messages.kinds)
+        if isinstance(self._messages, Messages) or len(self._messages.flows) * kinds > _FEW:
+            return None
+        rows = Rows.of_connections(self._messages)
+        times, of = self._times.of(rows)
+        return self._stations_of(rows), times.tabled(), of
+
+    def _stations_of(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Stations of messages, shape (m, width)."""
+        station = np.full((len(rows.flow), self.width), -1)
         for key, here in self.groups(rows):
-            met: Counter[Role] = Counter()
+            some = rows.take(here)
             for column, visit in enumerate(self.ways.get(key, ())):
-                met[visit.role] += 1
-                station[here, column] = self._station(visit, key, rows.take(here))
-                mean_ns[here, column], deviation_ns[here, column] = visit.mean_ns, visit.deviation_ns
-                name = f"service times of {visit.role.value} {met[visit.role]}"
-                purpose[here, column] = self._purposes.setdefault(name, len(self._purposes))
-        self._add_openings_and_work(rows, mean_ns, deviation_ns)
-        steady_ns = np.where(station >= 0, whole_ns(mean_ns), 0)
-        return _Pattern(station, mean_ns, steady_ns, self._draws(purpose, mean_ns, deviation_ns))
-
-    def _draws(
-        self, purpose: npt.NDArray[np.int64], mean_ns: npt.NDArray[np.float64], deviation_ns: npt.NDArray[np.float64]
-    ) -> list[tuple[str, list[_Draws]]]:
-        """What is drawn, by purposes."""
-        log_mean, log_deviation = lognormal(mean_ns, deviation_ns)
-        purpose[log_deviation == 0] = _NO_PURPOSE
-        drawn: list[tuple[str, list[_Draws]]] = []
-        for number, name in enumerate(self._purposes):
-            is_drawn = purpose == number
-            columns = np.flatnonzero(is_drawn.any(axis=0)).tolist()
-            if columns:
-                drawn.append((name, [_Draws.of_column(one, is_drawn, log_mean, log_deviation) for one in columns]))
-        return drawn
-
-    def _add_openings_and_work(
-        self, rows: Rows, mean_ns: npt.NDArray[np.float64], deviation_ns: npt.NDArray[np.float64]
-    ) -> None:
-        """Add to first visits what is not the route's: the opening of a connection, and what applications compute."""
-        if not self.width:
-            return
-        kinds, openings = self._messages.kinds, self._classes.openings
-        opens = np.flatnonzero(np.array([kind.opens_here for kind in kinds])[rows.kind])
-        opening = self._classes.opening[rows.flow[opens]]
-        mean_ns[opens, 0] += np.array([one.mean_ns for one in openings])[opening]
-        deviation_ns[opens, 0] += np.array([one.deviation_ns for one in openings])[opening]
-        mean_ns[:, 0] += np.array([kind.work_ns for kind in kinds])[rows.kind]
+                station[here, column] = self._station(visit, key, some)
+        return station
 
     def _way(self, route: int, kind: int) -> tuple[Visit, ...]:
         """The visits of a kind of message along a route, or the part of them that the kind stands for."""
@@ -372,18 +272,10 @@ def _grouped(keys: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int6
 
 def _spread(hashes: npt.NDArray[np.uint64], cores: int) -> npt.NDArray[np.int64]:
     """Which core each hash falls on."""
-    return (_mixed(hashes) % np.uint64(cores)).astype(np.int64)
+    return (hashed(hashes) % np.uint64(cores)).astype(np.int64)
 
 
 def _scaled(hashes: npt.NDArray[np.uint64], cores: int) -> npt.NDArray[np.int64]:
     """Which core each hash falls on by its upper bits (``reciprocal_scale`` in ``get_rps_cpu``), whatever its queue."""
-    upper = _mixed(hashes) >> np.uint64(32)
+    upper = hashed(hashes) >> np.uint64(32)
     return ((upper * np.uint64(cores)) >> np.uint64(32)).astype(np.int64)
-
-
-def _mixed(keys: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """A hash of each key that is the same everywhere (splitmix64), for the choice of a receive queue."""
-    mixed = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
