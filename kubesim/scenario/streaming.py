@@ -105,17 +105,7 @@ def play_in_parts(
     packets = PacketTally(messages, classes, servers, capacity, len(messages), arrivals)
     count = _Count(messages, transactions, packets, chains)
     while not feed.is_over:
-        made = feed.next(stream.waiting.number, stream.next_numbers())
-        visited = planner.plan(Rows.of_part(made))
-        part = Part(
-            made.number,
-            made.release_ns,
-            visited.station,
-            visited.service_ns,
-            made.after,
-            made.think_ns,
-            made.timeout_ns,
-        )
+        part = planned(feed.next(stream.waiting.number, stream.next_numbers()), planner)
         missing = feed.followed()
         chains.add(part, missing)
         stream.feed(part)
@@ -125,6 +115,13 @@ def play_in_parts(
             on_progress(count.messages, len(messages))
     count.finish()
     return packets.totals(transactions, chains.arrivals())
+
+
+def planned(made: MessagesPart, planner: VisitPlanner) -> Part:
+    """Plan messages."""
+    visited = planner.plan(Rows.of_part(made))
+    columns = visited.station, visited.service_ns, made.after, made.think_ns, made.timeout_ns
+    return Part(made.number, made.release_ns, *columns)
 
 
 class _Feed:

@@ -1,116 +1,40 @@
-"""kubesim's engines among other simulators, on the same tandem: ``python -m tests.benchmarks``.
+"""Print how fast kubesim is beside others, and among many Services: ``python -m tests.benchmarks``.
 
-Each figure is the best of some rounds, in which all take turns; seconds are those of the processor. Slow ones get fewer packets. A process of its own plays
-each, and this one imports nothing large: a process begins with its parent's peak of memory. Those that are not installed
-are left out: ``uv run --group benchmarks python -m tests.benchmarks`` has them all.
+Simulators that are not installed are left out: ``uv run --group benchmarks python -m tests.benchmarks`` has them all.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.table import Table
 
 from tests.benchmarks.simulators import NAMES
-
-LOOP = "kubesim_loop"
-FAST = {LOOP, "kubesim_compiled", "numba_loop"}
-NEEDS = {"ns_py": "ns", "salabim": "salabim", "ciw": "ciw"}
-
-FEWEST, STATIONS, MORE_STATIONS = 4_000, 5, 20
-MORE_PACKETS = {False: (32_000,), True: (32_000, 1_000_000)}
-"""The larger sizes, of slow simulators and of fast ones."""
-
-
-@dataclass
-class Case:
-    """One simulator on one tandem, and what its rounds took."""
-
-    name: str
-    packets: int
-    stations: int
-    seconds: list[float] = field(default_factory=list)
-    peak_mib: float = 0.0
-    answers: set[str] = field(default_factory=set)
-
-    def measure(self) -> None:
-        """Play it once more."""
-        command = [sys.executable, "-m", "tests.benchmarks.one", self.name, str(self.packets), str(self.stations)]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        self.seconds.append(found["seconds"])
-        self.peak_mib = max(self.peak_mib, found["peak_mib"])
-        self.answers.add(found["answer"])
-
-    def packets_per_s(self) -> float:
-        """In the best round."""
-        return self.packets / min(self.seconds)
-
-
-def cases(names: list[str]) -> Iterator[Case]:
-    """What is played: more packets through five stations, then few packets through more of them."""
-    for name in names:
-        for packets in (FEWEST, *MORE_PACKETS[name in FAST]):
-            yield Case(name, packets, STATIONS)
-        yield Case(name, FEWEST, MORE_STATIONS)
-
-
-def check(played: list[Case]) -> None:
-    """Stop if two simulators give different answers to the same question."""
-    answers: dict[tuple[int, int], set[str]] = {}
-    for one in played:
-        answers.setdefault((one.packets, one.stations), set()).update(one.answers)
-    different = [size for size, found in answers.items() if len(found) > 1]
-    if different:
-        sys.exit(f"different departure times with (packets, stations): {different}")
-
-
-def show(played: list[Case], console: Console) -> None:
-    """Print how fast each is, what it needs, and how that grows."""
-    table = Table(title="open tandem, load 0.8, capacity 100, fixed service: the same departure times from all")
-    table.add_column("simulator")
-    for heading in ("packets", "stations", "packets/s", "ns per visit", "peak MiB", "the loop is faster by"):
-        table.add_column(heading, justify="right")
-    loops = [one.packets_per_s() for one in played if one.name == LOOP and one.stations == STATIONS]
-    before = None
-    for one in played:
-        if one.name != before:
-            table.add_section()
-        rate = one.packets_per_s()
-        ratio = f"{max(loops) / rate:,.1f}" if loops and one.stations == STATIONS else ""
-        visit_ns = f"{1e9 / rate / one.stations:,.0f}"
-        row = [f"{one.packets:,}", str(one.stations), f"{rate:,.0f}", visit_ns, f"{one.peak_mib:,.0f}", ratio]
-        table.add_row("" if one.name == before else NAMES[one.name], *row)
-        before = one.name
-    console.print(table)
+from tests.benchmarks.table import SERVICES, TRANSACTIONS, Run, cases, check, installed, show, show_runs
 
 
 def main() -> None:
-    """Play all, in turn, and print the table."""
+    """Play all, in turn, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of which the best counts (default: 3)")
     parser.add_argument("--only", nargs="+", choices=sorted(NAMES), default=list(NAMES), help="these simulators")
     options = parser.parse_args()
     console = Console()
     console.width = max(console.width, 110)
-    missing = [name for name in options.only if importlib.util.find_spec(NEEDS.get(name, "sys")) is None]
-    for name in missing:
-        console.print(f"{NAMES[name]} is not installed: left out")
-    played = list(cases([name for name in options.only if name not in missing]))
+    played = list(cases(installed(options.only, console)))
+    runs = [Run(services, TRANSACTIONS) for services in SERVICES]
     with console.status("") as status:
         for turn in range(options.rounds):
             for one in played:
                 size = f"{one.packets:,} packets, {one.stations} stations"
                 status.update(f"round {turn + 1} of {options.rounds}: {NAMES[one.name]}, {size}")
                 one.measure()
+            for run in runs:
+                status.update(f"round {turn + 1} of {options.rounds}: whole run among {run.services:,} Services")
+                run.measure()
     check(played)
     show(played, console)
+    show_runs(runs, console)
 
 
 if __name__ == "__main__":

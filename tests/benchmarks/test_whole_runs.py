@@ -6,55 +6,14 @@ By hand, which takes minutes. Without ``--benchmark-enable`` runs are small, and
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from kubesim.engine import compiled_engine
-from kubesim.scenario import Scenario, simulation, streaming, summarise
-from kubesim.scenario.visit_planning import VisitPlanner
 from tests.benchmarks.conftest import REPORTS
-from tests.scenarios import scenario
+from tests.benchmarks.steps import BOTH, LOOP, PARTS, WHOLE, Taken, requests, seconds_of
 
-Taken = dict[str, float]
-PLAN, LOOP, BOTH = "plan", "engine's loop", "plan and engine's loop"
-PARTS, WHOLE = "plan, engine and counting", "whole run"
 ROUNDS = 5
-
-
-def timed(function: Callable[..., Any], name: str, taken: Taken) -> Callable[..., Any]:
-    """The function, whose seconds are added up."""
-
-    def call(*arguments: Any, **named: Any) -> Any:
-        start = time.process_time()
-        try:
-            return function(*arguments, **named)
-        finally:
-            taken[name] = taken.get(name, 0.0) + time.process_time() - start
-
-    return call
-
-
-def seconds_of(run: Scenario) -> Taken:
-    """What the steps of a run take."""
-    taken: Taken = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "play_in_parts", timed(streaming.play_in_parts, PARTS, taken))
-        patch.setattr(streaming._Feed, "next", timed(streaming._Feed.next, PLAN, taken))
-        patch.setattr(VisitPlanner, "plan", timed(VisitPlanner.plan, PLAN, taken))
-        patch.setattr(compiled_engine, "play", timed(compiled_engine.play, LOOP, taken))
-        patch.setattr(simulation, "WORTH_IT", 0)
-        timed(summarise, WHOLE, taken)(run)
-    assert set(taken) == {PARTS, PLAN, LOOP, WHOLE}, "it is not played in parts"
-    return {**taken, BOTH: taken[PLAN] + taken[LOOP]}
-
-
-def requests(services: int, transactions: int) -> Scenario:
-    """Requests through a ClusterIP across VXLAN, among other Services."""
-    return scenario(cluster={"services": services}, traffic={"transactions": transactions})
 
 
 def median_s(runs: list[Taken], step: str) -> float:
@@ -62,9 +21,13 @@ def median_s(runs: list[Taken], step: str) -> float:
     return statistics.median(one[step] for one in runs)
 
 
-def test_planning_and_playing_against_the_loop(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> None:
-    rounds, transactions = (ROUNDS, 1_000_000) if benchmark.enabled else (1, 10)
-    run = requests(10, transactions)
+@pytest.mark.parametrize("connections", [1, 32])
+def test_planning_and_playing_against_the_loop(
+    benchmark: BenchmarkFixture, request: pytest.FixtureRequest, connections: int
+) -> None:
+    """With one connection the engine has one packet at a time, and is as fast as it ever is."""
+    rounds, transactions = (ROUNDS, 1_000_000) if benchmark.enabled else (1, 10 * connections)
+    run = requests(10, transactions, connections)
     seconds_of(requests(10, 10))  # compiles
     found: list[Taken] = []
     benchmark.pedantic(lambda: found.append(seconds_of(run)), rounds=rounds)
@@ -73,7 +36,7 @@ def test_planning_and_playing_against_the_loop(benchmark: BenchmarkFixture, requ
         loop_s = median_s(found, LOOP)
         for step in (BOTH, PARTS, WHOLE):
             ratio = median_s(found, step) / loop_s
-            text = f"tcp_rr, {transactions:,} transactions: {step} / {LOOP}"
+            text = f"tcp_rr, {transactions:,} transactions, {connections} at a time: {step} / {LOOP}"
             request.config.stash[REPORTS].append(f"{ratio:6.2f} = {ratio * loop_s:.3f} s / {loop_s:.3f} s  {text}")
 
 
