@@ -51,26 +51,38 @@ class Normals(NamedTuple):
     outer: npt.NDArray[np.int64]
     outer_values: npt.NDArray[np.float64]
 
-    @classmethod
-    def of_bits(cls, bits: npt.NDArray[np.uint64], lane: int) -> Normals:
-        """One of each 64 random bits; those of several lanes have nothing to do with each other."""
-        from scipy.special import ndtri  # noqa: PLC0415 - takes a while to import
-
-        shifted = bits >> np.uint64(64 - _LANE_BITS * lane - _INTERVAL_BITS)
-        if lane:
-            shifted &= np.uint64(INTERVALS - 1)
-        interval = shifted.view(np.int64)
-        # Unsigned, the first intervals come to numbers above all others.
-        outer = np.flatnonzero((interval - _OUTER).view(np.uint64) >= INTERVALS - 2 * _OUTER)
-        # Where they are in their intervals takes bits of its own, 53 of them: from 0.5 on, so that it is never 0 or 1.
-        within = ((hashed(bits[outer] + np.uint64(lane)) >> np.uint64(11)) + 0.5) * 2.0**-53
-        return cls(interval, outer, ndtri((interval[outer] + within) / INTERVALS))
-
     def values(self) -> npt.NDArray[np.float64]:
         """The numbers, shape (m,)."""
         values = _quantiles().take(self.interval)
         values[self.outer] = self.outer_values
         return values
+
+
+class Lanes:
+    """Normal numbers by 64 random bits each, :data:`LANES` of them, which have nothing to do with each other.
+
+    Parameters
+    ----------
+    bits : array of uint64, shape (m,)
+        These.
+    """
+
+    def __init__(self, bits: npt.NDArray[np.uint64]) -> None:
+        from scipy.special import ndtri  # noqa: PLC0415 - takes a while to import
+
+        self._intervals = bits.astype("<u8", copy=False).view("<u2") >> np.uint16(_LANE_BITS - _INTERVAL_BITS)
+        # Unsigned, the first intervals come to numbers above all others.
+        outer = np.flatnonzero(self._intervals - np.uint16(_OUTER) >= INTERVALS - 2 * _OUTER)
+        self._outer, self._outer_lane = np.divmod(outer, LANES)
+        # Where they are in their intervals takes bits of its own, 53 of them: from 0.5 on, so that it is never 0 or 1.
+        more_bits = hashed(bits.take(self._outer) + self._outer_lane.astype(np.uint64))
+        within = ((more_bits >> np.uint64(11)) + 0.5) * 2.0**-53
+        self._outer_values = ndtri((self._intervals.take(outer) + within) / INTERVALS)
+
+    def numbers(self, lane: int) -> Normals:
+        """Those of a lane, shape (m,)."""
+        here = self._outer_lane == lane
+        return Normals(self._intervals[lane::LANES].astype(np.int64), self._outer[here], self._outer_values[here])
 
 
 def table_ns(log_mean: npt.NDArray[np.float64], log_deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

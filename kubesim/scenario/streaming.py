@@ -179,7 +179,8 @@ class _Feed:
         sequence = sequence[order]
         given = np.concatenate([self._given, np.zeros(len(new), np.int64)])[order]
         more = np.minimum(np.concatenate([more, np.full(len(new), first)])[order], self._every - given)
-        step = np.arange(int(more.sum())) - np.repeat(np.cumsum(more) - more - given, more)
+        step = np.arange(int(more.sum()))
+        step -= np.repeat(np.cumsum(more) - more - given, more)
         is_open = given + more < self._every
         self._open, self._given = sequence[is_open], (given + more)[is_open]
         return MessagesPart(self._messages, np.repeat(sequence, more), step)

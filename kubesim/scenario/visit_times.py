@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kubesim.scenario.service_times import INTERVALS, LANES, Normals, lognormal, table_ns, whole_ns
+from kubesim.scenario.service_times import INTERVALS, LANES, Lanes, lognormal, table_ns, whole_ns
 from kubesim.scenario.visits import Role
 from kubesim.streams import numbered
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kubesim.scenario.flow_classes import FlowClasses
     from kubesim.scenario.rows import Key, Rows
+    from kubesim.scenario.service_times import Normals
     from kubesim.scenario.visits import Visit
     from kubesim.streams import Streams
     from kubesim.workload import Messages, Sequences
@@ -81,10 +82,16 @@ class _Draws:
         table[~self.is_drawn] = steady_ns[~self.is_drawn, None]
         return replace(self, table=table.ravel())
 
-    def draw(self, service_ns: npt.NDArray[np.int64], row: npt.NDArray[np.int64], normals: Normals) -> None:
-        """Put in times, shape (m,), of messages of which each has one of the rows."""
+    def draw(
+        self,
+        service_ns: npt.NDArray[np.int64],
+        row: npt.NDArray[np.int64],
+        begin: npt.NDArray[np.int64],
+        normals: Normals,
+    ) -> None:
+        """Put in times, shape (m,), of messages of which each has one of the rows, whose tables begin there."""
         if self.table is not None:
-            service_ns[:] = self.table.take(row * INTERVALS + normals.interval)
+            service_ns[:] = self.table.take(begin + normals.interval)
             here, values = normals.outer, normals.outer_values
         else:
             here, values = np.arange(len(row)), normals.values()
@@ -163,14 +170,15 @@ class VisitTimes:
     ) -> npt.NDArray[np.int64]:
         """Service times of messages by their numbers, shape (m, width), of which each has one of the rows."""
         service_ns = times.steady_ns.take(row, axis=0)  # whole rows are taken at the speed of memory, not so columns
+        begin = row * INTERVALS
         for stream, together in groupby(times.draws, key=lambda one: one.purpose.stream):
             if stream not in self._keys:
                 self._keys[stream] = self._streams.key(stream)
-            bits = numbered(self._keys[stream], number)
+            lanes = Lanes(numbered(self._keys[stream], number))
             for lane, draws in groupby(together, key=lambda one: one.purpose.lane):
-                normals = Normals.of_bits(bits, lane)
+                normals = lanes.numbers(lane)
                 for one in draws:
-                    one.draw(service_ns[:, one.column], row, normals)
+                    one.draw(service_ns[:, one.column], row, begin, normals)
         return service_ns
 
     def _times(self, key: npt.NDArray[np.int64], opening: npt.NDArray[np.int64]) -> Times:

@@ -202,7 +202,8 @@ class MessagesPart:
         return self.messages.script.place(self.step, self._round)
 
     def _column(self, name: str) -> npt.NDArray[np.int64]:
-        return self.messages.script.column(name).take(self._place)
+        column = self.messages.script.column(name)
+        return column.take(self._place) if (column != column[0]).any() else np.full(len(self), column[0])
 
     def _transaction(self, name: str) -> npt.NDArray[np.int64]:
         """Number of the transaction where one begins, or ends, with the message."""

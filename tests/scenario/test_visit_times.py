@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kubesim.scenario.service_times import LANES, Normals, lognormal
+from kubesim.scenario.service_times import INTERVALS, LANES, Lanes, lognormal
 from kubesim.scenario.visit_times import _LANES, _Draws, _Purpose
 from kubesim.scenario.visits import Role
 from kubesim.streams import numbered
@@ -35,10 +35,10 @@ def test_tables_hold_what_the_formula_gives(
     draws = _Draws(_Purpose("any", lane), 0, relative > 0, log_mean, log_deviation)
     steady_ns = np.rint(mean_ns).astype(np.int64)
     row = np.arange(count) % 3
-    normals = Normals.of_bits(numbered(np.uint64(key), np.arange(count)), lane)
+    normals = Lanes(numbered(np.uint64(key), np.arange(count))).numbers(lane)
     by_formula, by_table = steady_ns[row], steady_ns[row]
-    draws.draw(by_formula, row, normals)
-    draws.tabled(steady_ns).draw(by_table, row, normals)
+    draws.draw(by_formula, row, row * INTERVALS, normals)
+    draws.tabled(steady_ns).draw(by_table, row, row * INTERVALS, normals)
     np.testing.assert_array_equal(by_table, by_formula)
     still = ~draws.is_drawn[row]
     np.testing.assert_array_equal(by_table[still], steady_ns[row][still])
