@@ -11,7 +11,7 @@ import pytest
 
 from kubesim.errors import InputError
 from kubesim.experiment.places import run_one
-from kubesim.scenario import Result, Summarised, run, simulation, streaming, summarise
+from kubesim.scenario import Result, Summarised, run, simulation, streaming, summarise, visit_planning
 from kubesim.scenario.spec import Scenario
 
 WORKLOADS: dict[str, dict[str, Any]] = {
@@ -80,9 +80,10 @@ def test_parts_say_what_the_whole_says(
 ) -> None:
     wanted = scenario(workload, warmup=warmup, hardware=hardware)
     whole = run(wanted)
-    for at_once in (50, 400):
+    for at_once, few in ((50, visit_planning._FEW), (400, 0)):
         parts.clear()
         monkeypatch.setattr(streaming, "AT_ONCE", at_once)
+        monkeypatch.setattr(visit_planning, "_FEW", few)  # connections of which all is worked out at once, or in parts
         found = summarise(wanted)
         assert type(found) is Summarised
         is_same(found, whole)
@@ -124,8 +125,13 @@ def test_names_that_are_looked_up_and_ways_that_end_are_whole(parts: list[int]) 
     assert not parts
 
 
-def test_short_runs_are_not_worth_it() -> None:
-    assert isinstance(summarise(scenario("tcp_rr")), Result)
+def test_short_runs_are_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are longer ones, if Numba would have to be imported for them."""
+    short, longer = (scenario("tcp_rr").with_fields({"traffic.transactions": n}) for n in (100, 1_000))
+    assert isinstance(summarise(short), Result)
+    assert not isinstance(summarise(longer), Result), "this module imports it"
+    monkeypatch.delitem(sys.modules, "numba")
+    assert isinstance(summarise(longer), Result)
 
 
 def test_tables_of_all_packets_have_to_be_in_memory() -> None:
