@@ -88,8 +88,9 @@ class RepeatingScript:
         """Which round steps, shape (m,), are of, from 0; the head counts as the first, and the tail as the last."""
         round_ = step - len(self.head)
         round_ //= max(1, len(self.round))
-        np.maximum(round_, 0, out=round_)
-        return np.minimum(round_, max(0, self.times - 1), out=round_)
+        if self.head:
+            np.maximum(round_, 0, out=round_)
+        return np.minimum(round_, max(0, self.times - 1), out=round_) if self.tail or not self.times else round_
 
     def place(self, step: npt.NDArray[np.int64], round_: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Where steps, shape (m,), of these rounds are in :meth:`column`."""
@@ -171,7 +172,9 @@ class MessagesPart:
     def after(self) -> npt.NDArray[np.int64]:
         """Number in the whole workload of the message that releases it."""
         back = self._column("back")
-        return np.where(back > 0, self.number - back, NONE)
+        after = self.number - back
+        after[back == 0] = NONE
+        return after
 
     @property
     def think_ns(self) -> npt.NDArray[np.int64]:
