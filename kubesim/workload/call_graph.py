@@ -70,14 +70,13 @@ class Plugin(Traffic):
             think_ns=np.where(begins, round(self.think_ms * NS_PER_MS), 0),
             timeout_ns=np.where(begins, INITIAL_RTO_NS, NONE),
         )
-        flows, flow = scripts.flows(np.concatenate([column.flow_key for column in columns]))
         first = np.flatnonzero(begins)
         return Messages(
             kinds=self._kinds(graph),
             clients=tuple(graph.clients),
             services=tuple(Destination(*one) for one in graph.services),
-            flows=flows,
-            flow=flow,
+            flows=scripts.flows(),
+            flow=np.concatenate([column.flow_key for column in columns]),
             thread=np.repeat(np.arange(self.users), lengths),
             script=script,
             release_ns=np.zeros(len(script), np.int64),
@@ -88,7 +87,10 @@ class Plugin(Traffic):
 
     def _user(self, scripts: _Scripts, user: int) -> _Columns:
         """One user's requests, one after the other."""
-        requests = [scripts.request(user, number) for number in range(self.requests)]
+        requests = [scripts.request(user, number) for number in range(min(2, self.requests))]
+        if self.requests > len(requests):
+            # All that a user needs is open by then, or nothing is kept: every further request is as the second one.
+            requests.append(scripts.repeated(requests[-1], self.requests - len(requests)))
         lengths = np.array([len(request.kind) for request in requests])
         starts = np.cumsum(lengths) - lengths
         merged = _Columns(
@@ -247,7 +249,7 @@ class _Scripts:
     """Makes the messages of a user's request.
 
     A connection is kept by user and call for calls of the root, by replica and call for the others; if connections are
-    not kept, each call has its own. ``flow_key`` tells connections apart.
+    not kept, each call has its own. ``flow_key`` is the number of a connection.
 
     Parameters
     ----------
@@ -273,10 +275,24 @@ class _Scripts:
         numbers = np.arange(len(kind))
         return _Columns(kind, follows, key, begins=numbers == 0, ends=numbers == after)
 
-    def flows(self, keys: npt.NDArray[np.int64]) -> tuple[Flows, npt.NDArray[np.int64]]:
-        """The connections that were used, and which one each message belongs to."""
+    def repeated(self, request: _Columns, times: int) -> _Columns:
+        """The request that was made last, so many times more; only connections that are not kept are others."""
+        length = len(request.kind)
+        after = np.tile(request.after, times)
+        after[after != NONE] += np.repeat(np.arange(times) * length, length)[after != NONE]
+        keys = np.tile(request.flow_key, times)
+        if not self._keeps_connections:
+            calls = len(self._graph.sites)
+            keys += np.repeat(np.arange(1, times + 1) * calls, length)
+            self._owners += self._owners[-calls:] * times
+        return _Columns(
+            np.tile(request.kind, times), after, keys, np.tile(request.begins, times), np.tile(request.ends, times)
+        )
+
+    def flows(self) -> Flows:
+        """The connections that were used."""
         client, service = (np.array(column, np.int64) for column in zip(*self._owners, strict=True))
-        return Flows(client, service, source_ports(client)), keys
+        return Flows(client, service, source_ports(client))
 
     def _call(self, position: int, user: int, number: int, after: int, steps: list[tuple[int, int, int]]) -> int:
         """Append a call and what it leads to; the step that is its reply."""
