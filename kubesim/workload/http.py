@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -12,7 +12,6 @@ from pydantic import Field
 from kubesim.cluster import best_rule, route_named
 from kubesim.errors import InputError, did_you_mean
 from kubesim.units import NS_PER_US
-from kubesim.workload import _http
 from kubesim.workload._controller import (
     NAME,
     NAMESPACE,
@@ -21,16 +20,8 @@ from kubesim.workload._controller import (
     controller_port,
 )
 from kubesim.workload._http import HttpConnection
-from kubesim.workload._messages import (
-    INITIAL_RTO_NS,
-    MINIMUM_RTO_NS,
-    NONE,
-    Destination,
-    Flows,
-    Messages,
-    Script,
-    Through,
-)
+from kubesim.workload._http_requests import Exchanged, Requests, exchange
+from kubesim.workload._messages import Destination, Flows, Messages, Through
 from kubesim.workload._traffic import (
     RequestResponse,
     ServiceChoice,
@@ -112,11 +103,92 @@ class Plugin(RequestResponse):
         turns = np.arange(slots * self.requests) % len(rules)
         chosen = turns if isinstance(self.to, list) else draw_choices(self.to, context, len(rules), len(turns))
         luck = context.streams.generator("backend of each request").random((slots, self.requests))
-        made = _Script(self, context, _Places(self, context, rules))
-        for slot in range(slots):
-            own = chosen[slot * self.requests : (slot + 1) * self.requests]
-            made.add_slot(slot, [rules[number] for number in own], luck[slot].tolist())
-        return made.messages()
+        places = _Places(self, context, rules)
+        requests = self._requests(places, rules, chosen, luck.ravel())
+        return self._messages(places, requests, exchange(requests, round(self.think_us * NS_PER_US)))
+
+    def _requests(
+        self, places: _Places, rules: list[HttpRule], rule: npt.NDArray[np.int64], luck: npt.NDArray[np.float64]
+    ) -> Requests:
+        """What is asked for: by slot and request, shape (r,), the rule, and the luck in the choice of a backend."""
+        slot = np.arange(len(rule)) // self.requests
+        backend, most = _chosen_backends(rules, rule, luck), max(len(one.backends) for one in rules)
+        # Numbers are given as they are met: each pair of a slot and a backend of a rule once.
+        _, first, which = np.unique((slot * len(rules) + rule) * most + backend, return_index=True, return_inverse=True)
+        passed_on, called = np.empty((2, len(first)), np.int64)
+        has_tls = np.array([places.has_tls(one) for one in rules])
+        for met in np.argsort(first, kind="stable").tolist():
+            own, asked = int(slot[first[met]]), int(rule[first[met]])
+            passed_on[met] = places.backend(own, rules[asked], int(backend[first[met]]))
+            is_direct = self.via == "direct"
+            called[met] = passed_on[met] if is_direct else places.controller(own, is_tls=bool(has_tls[asked]))
+        hosts = list(dict.fromkeys(one.host for one in rules))
+        host = np.array([hosts.index(one.host) for one in rules])
+        is_passed_on = self.via == "ingress"
+        return Requests(
+            slot=slot,
+            called=called[which],
+            backend=passed_on[which] if is_passed_on else np.empty(0, np.int64),
+            client_key=(called[which] * len(hosts) + host[rule]) * 2 + has_tls[rule],
+            upstream_key=passed_on[which] * 2 + has_tls[rule],
+            has_tls=has_tls[rule],
+            keeps_client=np.full(len(rule), self.keep_alive),
+            keeps_upstream=places.rank(slot) < self.upstream_connections,
+        )
+
+    def _messages(self, places: _Places, requests: Requests, made: Exchanged) -> Messages:
+        """All messages; kinds that are not used are left out."""
+        slot, pods = requests.slot, places.replicas
+        by, is_upstream = made.connections.opened_by, made.connections.is_upstream
+        caller, called, served = slot[by] % places.requesters, requests.called[by], slot
+        if requests.is_passed_on:
+            caller = np.where(is_upstream, np.array(pods)[slot[by] % len(pods)], caller)
+            called = np.where(is_upstream, requests.backend[by], called)
+            served = places.worker(slot)
+        kinds = [kind for sort in self._sorts() for kind in sort.kinds]
+        used, kind = np.unique(made.script.kind, return_inverse=True)
+        return Messages(
+            kinds=tuple(kinds[number] for number in used),
+            clients=tuple(places.clients),
+            services=tuple(places.destinations),
+            flows=Flows(caller, called, source_ports(caller)),
+            flow=made.flow,
+            thread=np.where(made.is_upstream, served[made.request], slot[made.request]),
+            server_thread=np.where(made.is_upstream, slot[made.request], served[made.request]),
+            serving_clients=frozenset(pods),
+            script=replace(made.script, kind=np.asarray(kind, np.int64)),
+            release_ns=np.zeros(len(made.flow), np.int64),
+            first=made.first,
+            last=made.last,
+            bytes_per_transaction=self.request_bytes + self.response_bytes,
+        )
+
+    def _sorts(self) -> list[HttpConnection]:
+        """Sorts of connections: clients' without TLS and with it, and controllers' for these."""
+        sizes, server_ns = (self.request_bytes, self.response_bytes), round(self.server_us * NS_PER_US)
+        has_controller = self.via != "direct"
+        return [
+            HttpConnection(*sizes, has_tls=has_tls, has_controller=has_controller, server_ns=server_ns)
+            for has_tls in (False, True)
+        ] + [
+            HttpConnection(*sizes, is_upstream=True, client_has_tls=has_tls, server_ns=server_ns)
+            for has_tls in (False, True)
+        ]
+
+
+def _chosen_backends(
+    rules: list[HttpRule], rule: npt.NDArray[np.int64], luck: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Which of its rule's backends each request goes to, by weight, shape (r,)."""
+    chosen = np.zeros(len(rule), np.int64)
+    for number, one in enumerate(rules):
+        here = np.flatnonzero(rule == number)
+        total, left = sum(backend.weight for backend in one.backends), luck[here]
+        for place, backend in enumerate(one.backends):
+            chosen[here] = place
+            goes_on = left * total >= backend.weight
+            here, left = here[goes_on], left[goes_on] - backend.weight / total
+    return chosen
 
 
 def _rules(traffic: Plugin, cluster: Cluster) -> list[HttpRule]:
@@ -165,6 +237,7 @@ class _Places:
         self._traffic = traffic
         self._cluster = context.cluster
         self.clients: list[Pod] = list(context.clients)
+        self.requesters = len(self.clients)
         self.destinations: list[Destination] = []
         self._numbers: dict[tuple[str, Through, str], int] = {}
         self.replicas: list[int] = []
@@ -194,18 +267,21 @@ class _Places:
         ways = destinations(self._traffic, self._cluster, service, port)
         return self._number(ways[slot % len(ways)])
 
-    def backend(self, slot: int, rule: HttpRule, luck: float) -> int:
-        """The Service that a request goes to, by weight, as the controller or a client calls it."""
-        total = sum(backend.weight for backend in rule.backends)
-        for backend in rule.backends:
-            if luck * total < backend.weight:
-                break
-            luck -= backend.weight / total
-        service, port = self._service_port(backend, rule)
+    def backend(self, slot: int, rule: HttpRule, number: int) -> int:
+        """One of a rule's backends, as the controller or a client calls it."""
+        service, port = self._service_port(rule.backends[number], rule)
         if self._traffic.via == "direct":
             return self._called(slot, service, port)
         through = Through.ENDPOINTS if self._traffic.upstream == "endpoints" else Through.CLUSTER_IP
         return self._number(Destination(service, port, through))
+
+    def worker(self, slot: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Which worker of its pod of the controller has a client's connection."""
+        return slot // len(self.replicas) % self._traffic.workers
+
+    def rank(self, slot: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many client's connections its worker has had before."""
+        return slot // max(1, len(self.replicas)) // self._traffic.workers
 
     def _service_port(self, backend: HttpBackend, rule: HttpRule) -> tuple[Service, ServicePort]:
         """The port of a Service that a rule names."""
@@ -226,196 +302,6 @@ class _Places:
             self._numbers[key] = len(self.destinations)
             self.destinations.append(destination)
         return self._numbers[key]
-
-
-@dataclass
-class _Columns:
-    """The messages so far, and the connections."""
-
-    kind: list[int] = field(default_factory=list)
-    after: list[int] = field(default_factory=list)
-    think_ns: list[int] = field(default_factory=list)
-    timeout_ns: list[int] = field(default_factory=list)
-    flow: list[int] = field(default_factory=list)
-    thread: list[int] = field(default_factory=list)
-    server_thread: list[int] = field(default_factory=list)
-    flow_client: list[int] = field(default_factory=list)
-    flow_service: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Connection:
-    """A connection that is open, or about to be.
-
-    Parameters
-    ----------
-    flow
-        Its number.
-    kinds
-        Where its kinds of message begin.
-    has_tls
-        Whether it begins with a handshake of TLS.
-    thread, server_thread
-        Who sends and receives at its two ends.
-    """
-
-    flow: int
-    kinds: int
-    has_tls: bool
-    thread: int
-    server_thread: int
-
-
-class _Script:
-    """Makes the messages of connection slots.
-
-    Parameters
-    ----------
-    traffic, context, places
-        The workload.
-    """
-
-    def __init__(self, traffic: Plugin, context: WorkloadContext, places: _Places) -> None:
-        self._traffic = traffic
-        self._places = places
-        self._requesters = len(context.clients)
-        self._columns = _Columns()
-        self._first: list[int] = []
-        self._last: list[int] = []
-        is_direct = traffic.via == "direct"
-        sizes = (traffic.request_bytes, traffic.response_bytes)
-        server_ns = round(traffic.server_us * NS_PER_US)
-        self._sorts = [
-            HttpConnection(*sizes, has_tls=has_tls, has_controller=not is_direct, server_ns=server_ns)
-            for has_tls in (False, True)
-        ] + [
-            HttpConnection(*sizes, is_upstream=True, client_has_tls=has_tls, server_ns=server_ns)
-            for has_tls in (False, True)
-        ]
-
-    def add_slot(self, slot: int, rules: list[HttpRule], luck: list[float]) -> None:
-        """The requests of one connection slot, one after the other."""
-        columns, think_ns = self._columns, round(self._traffic.think_us * NS_PER_US)
-        kept: dict[object, _Connection] = {}
-        after = NONE
-        for rule, number in zip(rules, luck, strict=True):
-            is_tls, backend = self._places.has_tls(rule), self._places.backend(slot, rule, number)
-            begin, is_first = len(columns.kind), after == NONE
-            called = backend if self._traffic.via == "direct" else self._places.controller(slot, is_tls=is_tls)
-            key = (called, rule.host, is_tls)
-            connection = kept.get(key)
-            timeout_ns = MINIMUM_RTO_NS
-            if connection is None:
-                connection = kept[key] = self._client_connection(slot, called, is_tls=is_tls)
-                after, timeout_ns = self._connect(connection, after), INITIAL_RTO_NS
-            after = self._send(connection, _http.REQUEST, after, timeout_ns)
-            if self._traffic.via == "ingress":
-                after = self._pass_on(slot, kept, backend, is_tls=is_tls, after=after)
-            after = self._send(connection, _http.REPLY, after)
-            columns.think_ns[begin] = 0 if is_first else think_ns
-            columns.timeout_ns[begin] = timeout_ns
-            self._first.append(begin)
-            self._last.append(after)
-            if not self._traffic.keep_alive:
-                self._close(kept.pop(key), after)
-
-    def _pass_on(self, slot: int, kept: dict[object, _Connection], backend: int, *, is_tls: bool, after: int) -> int:
-        """The controller's part: its request to a pod, and the reply; a connection that is not kept is closed."""
-        key = ("upstream", backend, is_tls)
-        connection = kept.get(key)
-        timeout_ns = NONE
-        if connection is None:
-            connection = kept[key] = self._upstream_connection(slot, backend, is_tls=is_tls)
-            after, timeout_ns = self._connect(connection, after), INITIAL_RTO_NS
-        reply = self._send(connection, _http.REPLY, self._send(connection, _http.REQUEST, after, timeout_ns))
-        if self._rank(slot) >= self._traffic.upstream_connections:
-            self._close(kept.pop(key), reply)
-        return reply
-
-    def _client_connection(self, slot: int, called: int, *, is_tls: bool) -> _Connection:
-        """A client's connection, to a controller's worker or to a pod."""
-        server_thread = slot if self._traffic.via == "direct" else self._worker(slot)
-        flow = self._new_flow(slot % self._requesters, called)
-        return _Connection(flow, _http.KINDS * is_tls, is_tls, slot, server_thread)
-
-    def _upstream_connection(self, slot: int, backend: int, *, is_tls: bool) -> _Connection:
-        """A connection of a controller's worker to a pod."""
-        replicas = self._places.replicas
-        flow = self._new_flow(replicas[slot % len(replicas)], backend)
-        return _Connection(
-            flow, _http.KINDS * (2 + is_tls), has_tls=False, thread=self._worker(slot), server_thread=slot
-        )
-
-    def _worker(self, slot: int) -> int:
-        """Which worker of its pod of the controller has a client's connection."""
-        return slot // len(self._places.replicas) % self._traffic.workers
-
-    def _rank(self, slot: int) -> int:
-        """How many client's connections its worker has had before."""
-        return slot // len(self._places.replicas) // self._traffic.workers
-
-    def _new_flow(self, client: int, service: int) -> int:
-        self._columns.flow_client.append(client)
-        self._columns.flow_service.append(service)
-        return len(self._columns.flow_client) - 1
-
-    def _connect(self, connection: _Connection, after: int) -> int:
-        """Open a connection; the message that whoever opened it waits for."""
-        after = self._send(connection, _http.SYN_ACK_STEP, self._send(connection, _http.SYN_STEP, after))
-        self._send(connection, _http.ACK_STEP, after)
-        if connection.has_tls:
-            hello = self._send(connection, _http.CLIENT_HELLO, after, INITIAL_RTO_NS)
-            after = self._send(connection, _http.SERVER_HELLO, hello)
-            self._send(connection, _http.CLIENT_FINISHED, after)
-        return after
-
-    def _close(self, connection: _Connection, after: int) -> None:
-        """Close a connection; who serves closes first, and nobody waits for the rest."""
-        for step in (_http.FIN_STEP, _http.FIN_ACK_STEP, _http.LAST_ACK_STEP):
-            after = self._send(connection, step, after)
-
-    def _send(self, connection: _Connection, step: int, after: int, timeout_ns: int = NONE) -> int:
-        """Add a message that follows another, or is sent so long after that is lost; its number."""
-        columns = self._columns
-        columns.kind.append(connection.kinds + step)
-        columns.after.append(after)
-        columns.think_ns.append(0)
-        columns.timeout_ns.append(timeout_ns)
-        columns.flow.append(connection.flow)
-        columns.thread.append(connection.thread)
-        columns.server_thread.append(connection.server_thread)
-        return len(columns.kind) - 1
-
-    def messages(self) -> Messages:
-        """All that was added; kinds that were not used are left out."""
-        columns, traffic = self._columns, self._traffic
-        kinds = [kind for sort in self._sorts for kind in sort.kinds]
-        used, kind = np.unique(np.array(columns.kind, np.int64), return_inverse=True)
-        client, flow = _array(columns.flow_client), _array(columns.flow)
-        return Messages(
-            kinds=tuple(kinds[number] for number in used),
-            clients=tuple(self._places.clients),
-            services=tuple(self._places.destinations),
-            flows=Flows(client, _array(columns.flow_service), source_ports(client)),
-            flow=flow,
-            thread=_array(columns.thread),
-            server_thread=_array(columns.server_thread),
-            serving_clients=frozenset(self._places.replicas),
-            script=Script(
-                kind=np.asarray(kind, np.int64),
-                after=_array(columns.after),
-                think_ns=_array(columns.think_ns),
-                timeout_ns=_array(columns.timeout_ns),
-            ),
-            release_ns=np.zeros(len(flow), np.int64),
-            first=_array(self._first),
-            last=_array(self._last),
-            bytes_per_transaction=traffic.request_bytes + traffic.response_bytes,
-        )
-
-
-def _array(numbers: list[int]) -> npt.NDArray[np.int64]:
-    return np.array(numbers, np.int64)
 
 
 def _check_host_ports(pods: Sequence[Pod]) -> None:
