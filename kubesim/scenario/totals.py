@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kubesim.scenario.rows import distinct
 from kubesim.stats.offered_load import Arrivals, LoadTally, OfferedLoad
 from kubesim.stats.visit_totals import Visits, VisitTotals
 
@@ -145,18 +146,12 @@ class PacketTally:
         released = played.arrive_ns[:, 0] >= 0 if played.arrive_ns.shape[1] else np.zeros(len(flow), np.bool_)
         if not released.all():
             flow, kind = flow[released], kind[released]
-        kinds = len(self._opens)
-        counts = np.bincount(self._classes.route.take(flow) * kinds + kind)
-        for number in np.flatnonzero(counts).tolist():
-            if not self._opens[number % kinds]:
-                self._played[(*divmod(number, kinds), 0)] += int(counts[number])
-        opens = np.flatnonzero(self._opens.take(kind))
-        if not len(opens):
-            return
-        flow = flow[opens]
-        keys = np.column_stack([self._classes.route[flow], kind[opens], self._classes.opening[flow]])
-        for key, count in zip(*np.unique(keys, axis=0, return_counts=True), strict=True):
-            self._played[tuple(key.tolist())] += int(count)
+        kinds, openings = len(self._opens), len(self._classes.openings)
+        opening = np.where(self._opens.take(kind), self._classes.opening.take(flow), 0)
+        key = (self._classes.route.take(flow) * kinds + kind) * openings + opening
+        numbers, row = distinct(key)
+        for number, count in zip(numbers.tolist(), np.bincount(row).tolist(), strict=True):
+            self._played[(*divmod(number // openings, kinds), number % openings)] += count
 
     def totals(self, transactions: TransactionTally, arrivals: Arrivals) -> Totals:
         """What it all comes to."""

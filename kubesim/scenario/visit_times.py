@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kubesim.scenario.rows import distinct
 from kubesim.scenario.service_times import INTERVALS, LANES, Lanes, lognormal, table_ns, whole_ns
 from kubesim.scenario.visits import Role
 from kubesim.streams import numbered
@@ -165,8 +166,8 @@ class VisitTimes:
         """The times that there are among messages, and which of them each message has, shape (m,)."""
         opening = np.where(self._opens.take(rows.kind), self._classes.opening.take(rows.flow), 0)
         key = (self._classes.route.take(rows.flow) * self._kinds + rows.kind) * len(self._openings_ns) + opening
-        distinct, row = np.unique(key, return_inverse=True)
-        return self._times(*np.divmod(distinct, len(self._openings_ns))), row
+        numbers, row = distinct(key)
+        return self._times(*np.divmod(numbers, len(self._openings_ns))), row
 
     def drawn_ns(
         self, times: Times, row: npt.NDArray[np.int64], number: npt.NDArray[np.int64]
