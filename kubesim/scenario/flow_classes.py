@@ -301,7 +301,8 @@ class _Classifier:
             table[part] = classes
         openings = [Opening.of(hops) for hops in self._openings]
         served = list(self._servers), list(self._endpoints)
-        return FlowClasses(self._route_list, openings, *served, self._source_nats, *table.T)
+        columns_of_flows = table.T.copy()  # what is taken from rows that are not contiguous takes a copy each time
+        return FlowClasses(self._route_list, openings, *served, self._source_nats, *columns_of_flows)
 
     def _classify(self, flow: _Flow) -> tuple[_Class, tuple[float, float] | None]:
         """Route, opening, server and endpoint of one flow, and of which numbers that will be the same."""
