@@ -34,6 +34,7 @@ def test_an_engine_against_a_hand_written_program(name: str, compare: Compare) -
 
 
 def test_the_compiled_loop_against_one_written_for_only_that(compare: Compare) -> None:
+    pytest.importorskip("numba")
     rounds, tandem = 7, draw_tandem(300_000)
     hand_written = prepared("numba_loop", tandem)
     assert np.array_equal(prepared("kubesim_loop", tandem)(), hand_written())

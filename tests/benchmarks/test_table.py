@@ -13,6 +13,8 @@ from tests.benchmarks.conftest import REPORTS
 from tests.benchmarks.simulators import NAMES
 from tests.benchmarks.table import SERVICES, TRANSACTIONS, Case, Run, cases, check, installed, show, show_runs
 
+pytest.importorskip("numba")
+
 ROUNDS = 2
 
 

@@ -13,6 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from tests.benchmarks.conftest import REPORTS
 from tests.benchmarks.steps import BOTH, LOOP, PARTS, WHOLE, Taken, requests, seconds_of
 
+pytest.importorskip("numba")
+
 ROUNDS = 5
 
 

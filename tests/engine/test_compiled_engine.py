@@ -190,6 +190,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_engine_that_is_asked_for_plays(played: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     plan = one_packet(0, 1)
+    monkeypatch.setattr(compiled_engine, "IS_COMPILED", True)
     play("simpy", plan)
     play("compiled", plan)
     play(AUTO, plan)
@@ -201,13 +202,15 @@ def test_the_engine_that_is_asked_for_plays(played: list[str], monkeypatch: pyte
 def test_numba_is_imported_when_there_is_enough_to_play(played: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "_WORTH_AN_IMPORT_VISITS", 25)
     monkeypatch.setattr(choice._WithoutNumba, "visits", 0)
-    monkeypatch.delitem(sys.modules, "numba")
+    monkeypatch.setattr(compiled_engine, "IS_COMPILED", True)
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
     for _ in range(4):
         play(AUTO, tandem_plan(2))
     assert played == ["simpy", "simpy", "compiled", "compiled"]
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
     monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
     assert load_engine().IS_COMPILED
 

@@ -115,7 +115,7 @@ def test_levels_are_told_as_they_are_tried() -> None:
 
 def test_from_how_many_services_one_proxy_costs_more_than_another() -> None:
     until = "ratio(cpu, proxy=iptables, proxy=nftables) < 1.1"
-    found = find(CLOSED, "cluster.services", until, Span(500, 500, 4000, within=0.5), at_most=3)
+    found = find(CLOSED, "cluster.services", until, Span(500, 500, 4000, within=0.5))
     assert found.holds_at is not None
     assert found.fails_at is not None
     for services, is_more in ((found.holds_at, False), (found.fails_at, True)):
