@@ -297,7 +297,7 @@ def _put(array: Int64Array, other: Int64Array, order: Int64Array | None) -> Int6
 
 
 def _rows_with(numbers: Int64Array, wanted: Int64Array) -> Int64Array:
-    """The row of each wanted number among others, which rise, shape of both (m,); any row if it is not there.
+    """The row of each wanted number among others, which rise, shape of both (m,); any number if it is not there.
 
     Most packets are released by the one before them, which needs no search.
     """

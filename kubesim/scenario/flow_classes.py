@@ -11,7 +11,6 @@ Rules of other people may look at anything, and send a packet elsewhere after a 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 65_536
+_REMEMBERED = 65_536
+"""So many pairs of a client and a Service, of which there may be many connections each."""
+
 _Class = tuple[int, int, int, int]
 """Route, opening, server and endpoint of a flow, as positions."""
 
@@ -260,7 +262,7 @@ class _Classifier:
         self._forgets_clients = len(messages.clients) > recent.PLACES
         self._openings: dict[tuple[PricedHop, ...], int] = {(): 0}
         self._routes: dict[object, int] = {}
-        self._settled: defaultdict[tuple[int, ...], Choices[_Class]] = defaultdict(Choices)
+        self._settled: dict[tuple[int, ...], Choices[_Class]] = {}
         self._route_list: list[Route] = []
         self._source_nats: list[tuple[SourceNat, ...]] = []
         self._servers: dict[str, int] = {}
@@ -287,17 +289,17 @@ class _Classifier:
             classes: list[_Class] = []
             for client, service, port, number, *known in rows:
                 # Of most connections it is known, by their client and what it calls, where their luck leads.
-                settled = self._settled[client, service, *known]
-                place = settled.find(number)
-                if place is not None:
+                settled = self._settled.get((client, service, *known))
+                place = None if settled is None else settled.find(number)
+                if settled is not None and place is not None:
                     classes.append(settled.ways[place])
                     continue
                 destination = self._messages.services[service]
                 flow = _Flow(self._messages.clients[client], service, destination, port, number, *known)
                 one, interval = self._classify(flow)
                 classes.append(one)
-                if interval is not None:
-                    settled.learn(interval, one)
+                if interval is not None and (settled is not None or len(self._settled) < _REMEMBERED):
+                    self._settled.setdefault((client, service, *known), Choices()).learn(interval, one)
             table[part] = classes
         openings = [Opening.of(hops) for hops in self._openings]
         served = list(self._servers), list(self._endpoints)

@@ -38,7 +38,7 @@ class Rows(NamedTuple):
     @classmethod
     def of_connections(cls, messages: Sequences) -> Rows:
         """One message of each kind of each connection, as if they were numbered so."""
-        kinds = np.array(list(messages.script.kinds()), np.int64)
+        kinds = np.arange(len(messages.kinds))
         flow = np.repeat(np.arange(len(messages.flows)), len(kinds))
         thread = flow // messages.script.connections
         return cls(np.arange(len(flow)), flow, np.tile(kinds, len(messages.flows)), thread, thread)

@@ -33,8 +33,8 @@ def _quantiles() -> npt.NDArray[np.float64]:
 class Normals(NamedTuple):
     """Standard normal numbers by the inverse of the distribution function, whose values are tabled.
 
-    All numbers of an interval are the one in its middle, of which they are 0.0001 at most where the distribution is
-    dense, and 0.01 at three standard deviations. Beyond 3.1 of them, in the outer intervals, it is the function itself,
+    All numbers of an interval are taken for the one in its middle. That is at most 0.00013 away from them within one
+    standard deviation, and 0.01 within three. Beyond 3.1 of them, in the outer intervals, it is the function itself,
     so that no tail is cut off.
 
     Parameters
@@ -64,7 +64,7 @@ class Lanes:
     Parameters
     ----------
     bits : array of uint64, shape (m,)
-        These.
+        One for each message.
     """
 
     def __init__(self, bits: npt.NDArray[np.uint64]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _NO_THREAD = -1
 
 _FEW = 65_536
-"""Connections and kinds of message: what these have in common is worked out once, that of more part by part."""
+"""Up to so many pairs of a connection and a kind of message, stations and times are worked out once, and kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +95,12 @@ class VisitPlanner:
 
     def plan(self, rows: Rows) -> Visited:
         """Stations and service times of messages."""
-        station, times, row = self._patterns(rows)
+        station, times, row = self._visits_of(rows)
         return Visited(station, self._times.drawn_ns(times, row, rows.number))
 
     def mean_ns(self, rows: Rows) -> npt.NDArray[np.float64]:
         """What services of messages take on average, shape (m, width)."""
-        _, times, row = self._patterns(rows)
+        _, times, row = self._visits_of(rows)
         return times.mean_ns[row]
 
     def groups(self, rows: Rows) -> list[tuple[Key, npt.NDArray[np.int64]]]:
@@ -130,7 +130,7 @@ class VisitPlanner:
             return {}
         sockets: set[tuple[int, int]] = set()
         senders: set[int] = set()
-        station, *_ = self._patterns(rows)
+        station, *_ = self._visits_of(rows)
         for key, here in self.groups(rows):
             for column, visit in enumerate(self.ways.get(key, ())):
                 cores = station[here, column].tolist()
@@ -143,7 +143,7 @@ class VisitPlanner:
         held = Counter(core for core, _ in sockets)
         return {core: count * places for core, count in held.items() if core not in senders}
 
-    def _patterns(self, rows: Rows) -> tuple[npt.NDArray[np.int64], Times, npt.NDArray[np.int64]]:
+    def _visits_of(self, rows: Rows) -> tuple[npt.NDArray[np.int64], Times, npt.NDArray[np.int64]]:
         """Stations of messages, shape (m, width), the times of their visits, and which of these each has, shape (m,).
 
         Messages of the same connection and kind have the same.
@@ -162,7 +162,7 @@ class VisitPlanner:
 
     @cached_property
     def _of_all(self) -> tuple[npt.NDArray[np.int64], Times, npt.NDArray[np.int64]] | None:
-        """What there is for each connection and kind, as :meth:`_patterns` has it, if these are few."""
+        """What there is for each connection and kind, as :meth:`_visits_of` has it, if these are few."""
         kinds = len(self._messages.kinds)
         if isinstance(self._messages, Messages) or len(self._messages.flows) * kinds > _FEW:
             return None
@@ -264,10 +264,10 @@ def _representatives(rows: Rows, kinds: int) -> tuple[npt.NDArray[np.int64], npt
 
 
 def _grouped(keys: npt.NDArray[np.int64]) -> list[tuple[int, npt.NDArray[np.int64]]]:
-    """Positions of each distinct key."""
+    """Positions of each numbers key."""
     order = np.argsort(keys, kind="stable")
-    distinct, starts = np.unique(keys[order], return_index=True)
-    return list(zip(distinct.tolist(), np.split(order, starts[1:]), strict=True)) if len(keys) else []
+    numbers, starts = np.unique(keys[order], return_index=True)
+    return list(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)) if len(keys) else []
 
 
 def _spread(hashes: npt.NDArray[np.uint64], cores: int) -> npt.NDArray[np.int64]:

@@ -33,12 +33,12 @@ _TABLED = 16
 """Up to so many rows of times are tabled: more do not stay in a processor's cache."""
 
 
-_LANES = (
+_ROLES = (
     *(Role.SEND, Role.SOFTIRQ, Role.RECEIVE, Role.STEERED),
     *(Role.DAEMON, Role.WORKER, Role.PEER, Role.NIC),
     *(Role.WIRE, Role.PORT),
 )
-"""Which random numbers are of which role: four are drawn together, and most ways need only the first ones."""
+"""In the order in which they share random bits: four at a time, of which most ways need the first ones only."""
 
 
 class _Purpose(NamedTuple):
@@ -50,7 +50,7 @@ class _Purpose(NamedTuple):
     @classmethod
     def of(cls, role: Role, occurrence: int) -> _Purpose:
         """Those of a visit: the first one to such a station, or the second."""
-        word, lane = divmod(_LANES.index(role), LANES)
+        word, lane = divmod(_ROLES.index(role), LANES)
         return cls(f"service times {occurrence}.{word}", lane)
 
 
@@ -65,7 +65,7 @@ class _Draws:
     is_drawn
         Whether the row's time is random.
     log_mean, log_deviation
-        Of what.
+        Of the logarithm of its time.
     table
         The row's time by the interval that the number is in, shape (t · INTERVALS,), where it is worth it.
     """
@@ -78,7 +78,7 @@ class _Draws:
     table: npt.NDArray[np.int64] | npt.NDArray[np.uint32] | None = None
 
     def tabled(self, steady_ns: npt.NDArray[np.int64]) -> _Draws:
-        """The same with a table, where others than these always take so long, shape (t,)."""
+        """The same with a table of the whole column; rows that are not drawn always take so long, shape (t,)."""
         times_ns = table_ns(self.log_mean, self.log_deviation)
         times_ns[~self.is_drawn] = steady_ns[~self.is_drawn, None]
         table = times_ns.ravel()
@@ -123,7 +123,10 @@ class Times(NamedTuple):
         """The same with tables of what is drawn, if there are few rows: for many messages that is faster."""
         if len(self.steady_ns) > _TABLED:
             return self
-        return self._replace(draws=[one.tabled(self.steady_ns[:, one.column]) for one in self.draws])
+        # A table fills its column, in which nothing else may be drawn.
+        met = Counter(one.column for one in self.draws)
+        draws = [one.tabled(self.steady_ns[:, one.column]) if met[one.column] == 1 else one for one in self.draws]
+        return self._replace(draws=draws)
 
 
 class VisitTimes:

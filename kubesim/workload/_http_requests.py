@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _BEFORE = -2
-"""In place of a step that another follows: the reply to the request before."""
+"""Where a message follows none of its own request, but the reply to the one before."""
 
 
 class Requests(NamedTuple):
@@ -151,7 +151,7 @@ class Connections(NamedTuple):
         every = np.arange(len(client_from))
         opens = np.column_stack([client_from == every, upstream_from == every])
         opened_by, is_upstream = np.nonzero(opens)
-        number = np.cumsum(opens.ravel()).reshape(opens.shape) - 1
+        number = np.cumsum(opens.ravel()).reshape(opens.shape) - 1  # without a controller some number, for nobody
         return cls(number[client_from, 0], number[upstream_from, 1], opened_by, is_upstream > 0)
 
 
@@ -219,7 +219,7 @@ def exchange(requests: Requests, think_ns: int) -> Exchanged:
     thinks_ns = np.zeros(len(request), np.int64)
     thinks_ns[first] = np.where(is_first, 0, think_ns)
     script = Script(
-        kind=step + _kinds_begin(requests)[np.where(is_upstream, 1, 0), request],
+        kind=step + _kinds_begin(requests)[is_upstream.astype(np.int64), request],
         after=np.where(follows == _BEFORE, before[request], first[request] + follows),
         think_ns=thinks_ns,
         timeout_ns=timeout_ns,

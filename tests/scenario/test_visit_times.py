@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kubesim.scenario.service_times import INTERVALS, LANES, Lanes, lognormal
-from kubesim.scenario.visit_times import _LANES, _Draws, _Purpose
+from kubesim.scenario.visit_times import _ROLES, _Draws, _Purpose
 from kubesim.scenario.visits import Role
 from kubesim.streams import numbered
 
 
 def test_each_role_has_numbers_of_its_own() -> None:
-    assert sorted(_LANES) == sorted(Role)
+    assert sorted(_ROLES) == sorted(Role)
     purposes = [_Purpose.of(role, occurrence) for role in Role for occurrence in (1, 2)]
     assert len(set(purposes)) == len(purposes)
     assert all(0 <= one.lane < LANES for one in purposes)
