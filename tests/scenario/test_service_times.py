@@ -34,6 +34,15 @@ def test_lanes_have_nothing_to_do_with_each_other() -> None:
     assert np.abs(follows).max() < 5 / np.sqrt(COUNT)
 
 
+def test_tails_of_lanes_do_not_share_their_bits() -> None:
+    """Where all lanes of a message are in the same outer interval, they are at different places in it."""
+    bits = (np.arange(1, 101, dtype=np.uint64) << np.uint64(2)) % np.uint64(16 << 2)
+    same = sum(bits << np.uint64(16 * lane) for lane in range(LANES))
+    lanes = Lanes(np.asarray(same, np.uint64))
+    values = np.array([lanes.numbers(lane).values() for lane in range(LANES)])
+    assert all(len(set(column)) == LANES for column in values.T.tolist())
+
+
 def test_the_middle_of_an_interval_stands_for_it() -> None:
     """As near as the docstring says."""
     edges = ndtri(np.arange(INTERVALS + 1) / INTERVALS)
