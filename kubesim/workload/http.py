@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
     from kubesim.cluster import Cluster, HttpBackend, HttpRoute, HttpRule, Pod, Service, ServicePort
 
-_MOST_STEPS = 22
-"""Messages of a request whose both connections are opened, with TLS, and closed."""
-
 
 class Plugin(RequestResponse):
     """Clients in a closed loop. A transaction is a request with its reply, and with the handshakes it needs.
@@ -98,7 +95,7 @@ class Plugin(RequestResponse):
     def messages(self, context: WorkloadContext) -> Messages:
         """Make the messages, connection slot by connection slot."""
         slots = len(context.clients) * self.connections
-        refuse_too_many(slots * self.requests * (2 if self.via == "direct" else 4 if self.keep_alive else _MOST_STEPS))
+        refuse_too_many(slots * self.requests * self._most_messages(slots))
         rules = _rules(self, context.cluster)
         turns = np.arange(slots * self.requests) % len(rules)
         chosen = turns if isinstance(self.to, list) else draw_choices(self.to, context, len(rules), len(turns))
@@ -106,6 +103,14 @@ class Plugin(RequestResponse):
         places = _Places(self, context, rules)
         requests = self._requests(places, rules, chosen, luck.ravel())
         return self._messages(places, requests, exchange(requests, round(self.think_us * NS_PER_US)))
+
+    def _most_messages(self, slots: int) -> int:
+        """Of a request, but for those that open connections which are kept."""
+        most = 2 if self.keep_alive else 8 if self.tls is False else 11
+        if self.via == "direct":
+            return most
+        workers = self.workers * (self.controllers if self.controller is None else 1)
+        return most + (2 if slots <= workers * self.upstream_connections else 8)
 
     def _requests(
         self, places: _Places, rules: list[HttpRule], rule: npt.NDArray[np.int64], luck: npt.NDArray[np.float64]
@@ -116,19 +121,18 @@ class Plugin(RequestResponse):
         # Numbers are given as they are met: each pair of a slot and a backend of a rule once.
         _, first, which = np.unique((slot * len(rules) + rule) * most + backend, return_index=True, return_inverse=True)
         passed_on, called = np.empty((2, len(first)), np.int64)
+        is_direct = self.via == "direct"
         has_tls = np.array([places.has_tls(one) for one in rules])
         for met in np.argsort(first, kind="stable").tolist():
             own, asked = int(slot[first[met]]), int(rule[first[met]])
             passed_on[met] = places.backend(own, rules[asked], int(backend[first[met]]))
-            is_direct = self.via == "direct"
             called[met] = passed_on[met] if is_direct else places.controller(own, is_tls=bool(has_tls[asked]))
-        hosts = list(dict.fromkeys(one.host for one in rules))
-        host = np.array([hosts.index(one.host) for one in rules])
-        is_passed_on = self.via == "ingress"
+        hosts = {host: number for number, host in enumerate(dict.fromkeys(one.host for one in rules))}
+        host = np.array([hosts[one.host] for one in rules])
         return Requests(
             slot=slot,
             called=called[which],
-            backend=passed_on[which] if is_passed_on else np.empty(0, np.int64),
+            backend=np.empty(0, np.int64) if is_direct else passed_on[which],
             client_key=(called[which] * len(hosts) + host[rule]) * 2 + has_tls[rule],
             upstream_key=passed_on[which] * 2 + has_tls[rule],
             has_tls=has_tls[rule],
@@ -181,8 +185,9 @@ def _chosen_backends(
 ) -> npt.NDArray[np.int64]:
     """Which of its rule's backends each request goes to, by weight, shape (r,)."""
     chosen = np.zeros(len(rule), np.int64)
-    for number, one in enumerate(rules):
-        here = np.flatnonzero(rule == number)
+    order = np.argsort(rule, kind="stable")
+    for one, asked in zip(rules, np.split(order, np.searchsorted(rule[order], range(1, len(rules)))), strict=True):
+        here = asked
         total, left = sum(backend.weight for backend in one.backends), luck[here]
         for place, backend in enumerate(one.backends):
             chosen[here] = place

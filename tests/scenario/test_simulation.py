@@ -386,6 +386,18 @@ def test_session_affinity_and_schedulers_in_a_run(tmp_path: Any) -> None:
         assert (servers == 1).all(), proxy
 
 
+def test_schedulers_give_each_connection_of_a_client_to_the_next_server() -> None:
+    """Also those of whose client and Service much is known by then."""
+    result = simulate(
+        proxy={"name": "ipvs", "scheduler": "rr"},
+        cluster={"services": 2, "endpoints": 3},
+        traffic={"workload": "tcp_crr", "transactions": 30, "connections": 1, "to": {"choice": "first"}},
+    )
+    servers = result.classes.server.tolist()
+    assert len(servers) == 30
+    assert all(len(set(servers[turn : turn + 3])) == 3 for turn in range(28)), "in turn"
+
+
 def test_a_list_of_100_clients_loses_the_affinity_of_the_others(tmp_path: Any) -> None:
     """Clients of a node that come in turn: those that xt_recent has just forgotten are the next."""
     file = tmp_path / "m.yaml"

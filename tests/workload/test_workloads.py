@@ -13,6 +13,7 @@ from kubesim.cluster import ClusterSpec, build_cluster
 from kubesim.errors import InputError
 from kubesim.streams import Streams
 from kubesim.workload import Messages, Part, Sequences, WorkloadContext, workload_class, workload_names
+from kubesim.workload.call_graph import _read_graph, _Scripts
 from tests.clusters import cluster_of, sized_cluster
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -203,6 +204,29 @@ def test_online_boutiques_calls(online_boutique: Path) -> None:
     }  # fmt: skip
     assert len(made.first) == 3 * 4
     assert (made.last > made.first).all()
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_requests_after_the_second_are_as_if_they_were_made_one_by_one(online_boutique: Path, keep_alive: bool) -> None:
+    cluster = build_cluster(ClusterSpec(manifests=[online_boutique]))
+    made = call_graph(cluster, users=3, requests=5, keep_alive=keep_alive)
+    model: Any = workload_class("call_graph")
+    scripts = _Scripts(
+        _read_graph(model.model_validate({"workload": "call_graph"}), cluster), keeps_connections=keep_alive
+    )
+    columns = [scripts.request(user, number) for user in range(3) for number in range(5)]
+    np.testing.assert_array_equal(made.script.kind, np.concatenate([one.kind for one in columns]))
+    np.testing.assert_array_equal(made.flow, np.concatenate([one.flow_key for one in columns]))
+    for name in ("client", "service", "source_port"):
+        np.testing.assert_array_equal(getattr(made.flows, name), getattr(scripts.flows(), name))
+    lengths = np.array([len(one.kind) for one in columns])
+    begins = np.cumsum(lengths) - lengths
+    ends = begins + np.array([np.flatnonzero(one.ends)[0] for one in columns])
+    assert (made.first.tolist(), made.last.tolist()) == (begins.tolist(), ends.tolist())
+    for number, (one, begin) in enumerate(zip(columns, begins.tolist(), strict=True)):
+        after = np.where(one.after == -1, -1, one.after + begin)
+        after[0] = -1 if number % 5 == 0 else ends[number - 1]
+        np.testing.assert_array_equal(made.script.after[begin : begin + len(one.kind)], after)
 
 
 def test_kept_connections_are_opened_once(online_boutique: Path) -> None:
