@@ -40,6 +40,15 @@ spec:
     - {name: home, port: 80, weight: 0}
     - {name: cart, port: 80, weight: 2}
     - {name: home, port: 80, weight: 3}
+    - {name: cart, port: 80, weight: 4}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: plain}
+spec:
+  rules:
+  - host: secure.example.com
+    http: {paths: [{path: /plain, pathType: Prefix, backend: {service: {name: home, port: {number: 80}}}}]}
 """
 
 
@@ -131,7 +140,7 @@ def sent(made: Messages) -> list[tuple[str, int, int, int, int, int, int]]:
     return list(zip(names, *(column.tolist() for column in numbers), strict=True))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     clients=st.integers(1, 3),
     traffic=st.fixed_dictionaries(
@@ -140,7 +149,9 @@ def sent(made: Messages) -> list[tuple[str, int, int, int, int, int, int]]:
                 [
                     ["shop"],
                     ["secure"],
-                    ["secure", "shop", "weights"],
+                    ["weights", "plain", "secure"],
+                    ["secure", "plain"],
+                    ["shop", "weights"],
                     ["weights"],
                     {"choice": "zipf"},
                     {"choice": "last"},
