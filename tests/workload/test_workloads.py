@@ -207,8 +207,16 @@ def test_online_boutiques_calls(online_boutique: Path) -> None:
 
 
 @pytest.mark.parametrize("keep_alive", [True, False])
-def test_requests_after_the_second_are_as_if_they_were_made_one_by_one(online_boutique: Path, keep_alive: bool) -> None:
-    cluster = build_cluster(ClusterSpec(manifests=[online_boutique]))
+def test_requests_after_the_second_are_as_if_they_were_made_one_by_one(
+    online_boutique: Path, tmp_path: Path, keep_alive: bool
+) -> None:
+    text = online_boutique.read_text()
+    file = tmp_path / "more.yaml"
+    file.write_text(
+        text.replace("spec:\n  selector:\n    matchLabels:", "spec:\n  replicas: 2\n  selector:\n    matchLabels:")
+    )
+    cluster = build_cluster(ClusterSpec(manifests=[file]))
+    assert len(cluster.pods) > 20, "users have replicas of their own"
     made = call_graph(cluster, users=3, requests=5, keep_alive=keep_alive)
     model: Any = workload_class("call_graph")
     scripts = _Scripts(
