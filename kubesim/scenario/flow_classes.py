@@ -22,6 +22,7 @@ from kubesim.kernel.netfilter import recent
 from kubesim.kernel.packet import Packet
 from kubesim.kernel.walk import Chance, Path
 from kubesim.scenario.choices import Choices
+from kubesim.scenario.distinct import distinct
 from kubesim.scenario.visits import Lookup, PricedHop, first_lookup, priced
 from kubesim.workload import Destination, MessageKind, Messages, Part, Sequences, Through
 
@@ -187,6 +188,18 @@ class FlowClasses:
     opening: npt.NDArray[np.int64]
     server: npt.NDArray[np.int64]
     endpoint: npt.NDArray[np.int64]
+
+    def sorts(
+        self, flow: npt.NDArray[np.int64], kind: npt.NDArray[np.int64], opens: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The sorts of messages that there are, by route, kind and opening, shape (t, 3), and that of each, shape (m,).
+
+        Messages are given by their flows and kinds, of which some open connections; the opening is 0 for all others.
+        """
+        kinds, openings = len(opens), len(self.openings)
+        opening = np.where(opens.take(kind), self.opening.take(flow), 0)
+        numbers, row = distinct((self.route.take(flow) * kinds + kind) * openings + opening)
+        return np.column_stack([*np.divmod(numbers // openings, kinds), numbers % openings]), row
 
 
 def classify(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kubesim.scenario.rows import distinct
 from kubesim.stats.offered_load import Arrivals, LoadTally, OfferedLoad
 from kubesim.stats.visit_totals import Visits, VisitTotals
 
@@ -146,12 +145,9 @@ class PacketTally:
         released = played.arrive_ns[:, 0] >= 0 if played.arrive_ns.shape[1] else np.zeros(len(flow), np.bool_)
         if not released.all():
             flow, kind = flow[released], kind[released]
-        kinds, openings = len(self._opens), len(self._classes.openings)
-        opening = np.where(self._opens.take(kind), self._classes.opening.take(flow), 0)
-        key = (self._classes.route.take(flow) * kinds + kind) * openings + opening
-        numbers, row = distinct(key)
-        for number, count in zip(numbers.tolist(), np.bincount(row).tolist(), strict=True):
-            self._played[(*divmod(number // openings, kinds), number % openings)] += count
+        sorts, row = self._classes.sorts(flow, kind, self._opens)
+        for key, count in zip(sorts.tolist(), np.bincount(row).tolist(), strict=True):
+            self._played[tuple(key)] += count
 
     def totals(self, transactions: TransactionTally, arrivals: Arrivals) -> Totals:
         """What it all comes to."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kubesim.scenario.rows import distinct
 from kubesim.scenario.service_times import INTERVALS, LANES, Lanes, lognormal, table_ns, whole_ns
 from kubesim.scenario.visits import Role
 from kubesim.streams import numbered
@@ -158,7 +157,6 @@ class VisitTimes:
         self._classes = classes
         self._ways = ways
         self._width = width
-        self._kinds = len(messages.kinds)
         self._opens = np.array([kind.opens_here for kind in messages.kinds])
         self._work_ns = np.array([kind.work_ns for kind in messages.kinds], np.float64)
         self._openings_ns = np.array([(one.mean_ns, one.deviation_ns) for one in classes.openings])
@@ -167,10 +165,8 @@ class VisitTimes:
 
     def of(self, rows: Rows) -> tuple[Times, npt.NDArray[np.int64]]:
         """The times that there are among messages, and which of them each message has, shape (m,)."""
-        opening = np.where(self._opens.take(rows.kind), self._classes.opening.take(rows.flow), 0)
-        key = (self._classes.route.take(rows.flow) * self._kinds + rows.kind) * len(self._openings_ns) + opening
-        numbers, row = distinct(key)
-        return self._times(*np.divmod(numbers, len(self._openings_ns))), row
+        sorts, row = self._classes.sorts(rows.flow, rows.kind, self._opens)
+        return self._times(*sorts.T), row
 
     def drawn_ns(
         self, times: Times, row: npt.NDArray[np.int64], number: npt.NDArray[np.int64]
@@ -188,22 +184,23 @@ class VisitTimes:
                     one.draw(service_ns[:, one.column], row, begin, normals)
         return service_ns
 
-    def _times(self, key: npt.NDArray[np.int64], opening: npt.NDArray[np.int64]) -> Times:
-        """Those of these routes and kinds, as ``route · kinds + kind``, and openings, shape (t,) each."""
-        shape = (len(key), self._width)
+    def _times(
+        self, route: npt.NDArray[np.int64], kind: npt.NDArray[np.int64], opening: npt.NDArray[np.int64]
+    ) -> Times:
+        """Those of these sorts of messages, shape (t,) each, of which those of one route and kind are together."""
+        shape = (len(kind), self._width)
         mean_ns, deviation_ns, is_made = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.bool_)
         drawn: defaultdict[tuple[_Purpose, int], list[slice]] = defaultdict(list)
-        starts = np.flatnonzero(np.diff(key, prepend=-1))
-        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(key)], strict=True):
+        starts = np.flatnonzero(np.diff(route, prepend=-1) | np.diff(kind, prepend=-1))
+        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(kind)], strict=True):
             met: Counter[Role] = Counter()
-            for column, visit in enumerate(self._ways.get(divmod(int(key[start]), self._kinds), ())):
+            for column, visit in enumerate(self._ways.get((int(route[start]), int(kind[start])), ())):
                 here = slice(start, end), column
                 met[visit.role] += 1
                 mean_ns[here], deviation_ns[here], is_made[here] = visit.mean_ns, visit.deviation_ns, True
                 drawn[_Purpose.of(visit.role, met[visit.role]), column].append(here[0])
         if self._width:
             # What is not the route's: the opening of a connection, and what applications compute.
-            kind = key % self._kinds
             opens = np.flatnonzero(self._opens[kind])
             mean_ns[opens, 0] += self._openings_ns[opening[opens], 0]
             deviation_ns[opens, 0] += self._openings_ns[opening[opens], 1]
@@ -211,7 +208,7 @@ class VisitTimes:
         log_mean, log_deviation = lognormal(mean_ns, deviation_ns)
         draws = []
         for (purpose, column), rows in sorted(drawn.items(), key=lambda item: item[0]):
-            is_drawn = np.zeros(len(key), np.bool_)
+            is_drawn = np.zeros(len(kind), np.bool_)
             for some in rows:
                 is_drawn[some] = log_deviation[some, column] > 0
             if is_drawn.any():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubesim.scenario.rows import distinct
+from kubesim.scenario.distinct import distinct
 
 
 @pytest.mark.parametrize("highest", [9, 1_000_000])
