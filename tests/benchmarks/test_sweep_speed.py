@@ -27,7 +27,7 @@ replications: {replications}
 
 
 def test_two_workers_against_one(tmp_path: Path, benchmark: BenchmarkFixture, compare: Compare) -> None:
-    replications, transactions = (100, 1000) if benchmark.enabled else (2, 5)
+    replications, transactions = (100, 7000) if benchmark.enabled else (2, 5)
     file = tmp_path / "experiment.yaml"
     file.write_text(EXPERIMENT.format(replications=replications, transactions=transactions))
 
