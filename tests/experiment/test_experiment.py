@@ -167,11 +167,12 @@ def ignored_signals(process: int) -> int:
 
 def long_sweep(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
     """A sweep that has just begun and takes long, as if started in a terminal of its own, and its two workers."""
-    text = SMALL.replace("transactions: 10", "transactions: 50000").replace("[1, 20]", str(list(range(1, 31))))
+    text = SMALL.replace("transactions: 10", "transactions: 20000").replace("[1, 20]", str(list(range(1, 31))))
     file, out = experiment_file(tmp_path, text), tmp_path / "out"
     command = [sys.executable, "-m", "kubesim", "sweep", str(file), "--out", str(out), "--workers", "2"]
+    heard = ["env", "--default-signal=INT"]  # what a shell puts into the background does not hear of Ctrl-C
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*heard, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 90
     while len(list((out / "runs").glob("*.json"))) < 2 and time.monotonic() < deadline:
