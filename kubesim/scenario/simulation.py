@@ -14,9 +14,9 @@ from kubesim.engine import play
 from kubesim.errors import InputError
 from kubesim.kernel.nic import Nic, Offloads
 from kubesim.proxy import proxy_class
+from kubesim.scenario.classification import classify
 from kubesim.scenario.conntrack_tables import ConntrackLimits, table_size
 from kubesim.scenario.deployment import Deployment
-from kubesim.scenario.flow_classes import classify
 from kubesim.scenario.megaflows import draw_cached
 from kubesim.scenario.planning import make_plan, notice_of_refusal
 from kubesim.scenario.provenance import provenance
