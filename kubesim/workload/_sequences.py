@@ -104,7 +104,7 @@ class RepeatingScript:
         return self._columns[name]
 
     def nth(self, name: str) -> npt.NDArray[np.int64]:
-        """How many steps before each of them have this field, which is true or false."""
+        """Of each step for which this field is true: how many of these come before it."""
         return np.cumsum(self.column(name)) - 1
 
     def kinds(self) -> dict[int, int]:

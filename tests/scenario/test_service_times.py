@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from kubesim.scenario.service_times import INTERVALS, LANES, Lanes, lognormal, table_ns, whole_ns
 from kubesim.streams import numbered
@@ -65,6 +65,17 @@ def test_times_have_the_mean_and_the_deviation_that_are_asked_for() -> None:
         assert times.std() == pytest.approx(deviation_ns[row], rel=0.05)
     assert log_deviation[2:].tolist() == [0, 0]
     assert np.exp(log_mean[2]) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("relative", [0.1, 0.3, 1.0, 2.0])
+def test_intervals_keep_the_mean(relative: float) -> None:
+    """With what the outer intervals come to by the function itself, from the partial mean of the distribution."""
+    (log_mean,), (deviation,) = lognormal(np.array([1.0]), np.array([relative]))
+    edges = ndtri(np.arange(INTERVALS + 1) / INTERVALS)
+    exact = np.diff(ndtr(edges - deviation))
+    middles = np.exp(ndtri((np.arange(INTERVALS) + 0.5) / INTERVALS) * deviation + log_mean) / INTERVALS
+    is_outer = np.abs(np.arange(INTERVALS) - (INTERVALS - 1) / 2) > INTERVALS / 2 - 16
+    assert np.where(is_outer, exact, middles).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_table_holds_the_times_of_the_middles() -> None:

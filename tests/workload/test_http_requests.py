@@ -182,3 +182,7 @@ def test_all_at_once_is_one_after_the_other(tmp_path: Path, clients: int, traffi
     assert list(zip(made.flows.client.tolist(), made.flows.service.tolist(), strict=True)) == naive.flows
     assert list(made.services) == naive.places.destinations
     assert (made.first.tolist(), made.last.tolist()) == (naive.first, naive.last)
+    if not plugin.keep_alive and (plugin.via == "direct" or plugin.upstream_connections == 0):
+        most = len(made.first) * plugin._most_messages(clients * plugin.connections)
+        assert len(made) <= most, "what a limit is compared with"
+        assert plugin.tls is None or len(made) == most
