@@ -8,10 +8,10 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import resource
 import sys
 import time
 
+from tests.benchmarks.peak import peak_mib
 from tests.benchmarks.simulators import prepared
 from tests.benchmarks.tandem import draw_tandem
 
@@ -23,9 +23,8 @@ def measured(name: str, packets: int, stations: int) -> dict[str, float | str]:
     start = time.process_time()
     depart_ns = play()
     seconds = time.process_time() - start
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     answer = hashlib.sha256(depart_ns.tobytes()).hexdigest()
-    return {"seconds": seconds, "peak_mib": peak_kib / 1024, "answer": answer}
+    return {"seconds": seconds, "peak_mib": peak_mib(), "answer": answer}
 
 
 if __name__ == "__main__":

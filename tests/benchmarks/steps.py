@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 
 from kubesim.engine import compiled_engine
 from kubesim.scenario import Scenario, simulation, streaming, summarise
+from tests.benchmarks.peak import peak_mib
 from tests.scenarios import scenario
 
 Taken = dict[str, float]
@@ -60,5 +60,5 @@ if __name__ == "__main__":
     services, transactions = (int(one) for one in sys.argv[1:])
     seconds_of(requests(services, 10))  # compiles
     found: dict[str, float] = seconds_of(requests(services, transactions))
-    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak_mib"] = peak_mib()
     sys.stdout.write(json.dumps(found))

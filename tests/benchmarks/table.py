@@ -1,8 +1,7 @@
 """kubesim's engines among other simulators, on the same tandem, and whole runs among more and more Services.
 
 Each figure is the best of some rounds, in which all take turns; seconds are those of the processor. Slow simulators get
-fewer packets. A process of its own plays each, and this one imports nothing large: a process begins with its parent's
-peak of memory.
+fewer packets. A program of its own plays each, so that each has its own peak of memory.
 """
 
 from __future__ import annotations
